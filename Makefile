@@ -1,0 +1,124 @@
+# Everything a developer does, in one place. `make` alone lists it.
+# The environment is .venv, made with Python's own tools from hash-pinned lists in requirements/; a step that is done
+# leaves a stamp in .venv and is not done again until its inputs change.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := ingest tests
+SQL := sql schema/migrations
+
+# The first Python that is new enough; `make PYTHON=/path/to/python venv` decides otherwise.
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
+	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$candidate" && break; done)
+
+say = @printf '\033[1m==> %s\033[0m\n'
+
+.PHONY: help
+help:  ## this list
+	@printf 'make TARGET, where TARGET is one of\n\n'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: $(VENV)/.demo  ## a small shop, live: embedded PostgreSQL and broker, about a minute (DEMO="--keep" leaves them up)
+	$(say) 'tallystream demo $(DEMO)'
+	@$(BIN)/tallystream demo $(DEMO)
+
+.PHONY: test
+test: $(VENV)/.dev  ## every test, against a real PostgreSQL and a real Kafka broker (PYTEST_ARGS="-k name" selects)
+	$(say) 'pytest: all tests'
+	@$(PYTEST) $(PYTEST_ARGS)
+
+.PHONY: test-quick
+test-quick: $(VENV)/.dev  ## the tests that need no broker and no patience
+	$(say) 'pytest: quick tests'
+	@$(PYTEST) -m 'not slow and not kafka' $(PYTEST_ARGS)
+
+.PHONY: test-postgres
+test-postgres: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 18 (needs Maven)
+	@for version in 15 16 17 18; do \
+		printf '==> PostgreSQL %s\n' "$$version"; \
+		TALLYSTREAM_TEST_POSTGRES_VERSION=$$version $(PYTEST) tests/database $(PYTEST_ARGS) || exit 1; \
+	done
+
+.PHONY: check
+check: lint types verify  ## lint, types and verify
+
+.PHONY: lint
+lint: $(VENV)/.dev  ## style, formatting, import contracts, SQL
+	$(say) 'ruff'
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+	$(say) 'import contracts'
+	@$(BIN)/lint-imports --no-cache
+	$(say) 'sqlfluff'
+	@$(BIN)/sqlfluff lint --disable-progress-bar $(SQL)
+
+.PHONY: types
+types: $(VENV)/.dev  ## mypy, strict
+	$(say) 'mypy'
+	@$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/.dev  ## rewrite the sources in the project's style
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+.PHONY: generate
+generate: $(VENV)/.dev  ## write the generated files anew
+	$(say) 'generated files'
+	@$(BIN)/python -m tests.support.generate write
+
+.PHONY: verify
+verify: $(VENV)/.dev  ## fail when a generated file is not what `make generate` would write
+	$(say) 'generated files are current'
+	@$(BIN)/python -m tests.support.generate verify
+
+.PHONY: lock
+lock: $(VENV)/.dev  ## pin the newest allowed dependencies, with hashes, for every platform
+	@for list in dev demo runtime; do \
+		printf '==> requirements/%s.lock\n' "$$list"; \
+		case "$$list" in \
+			dev) what='--all-extras --group dev' ;; \
+			demo) what='--extra demo --group build --constraint requirements/dev.lock' ;; \
+			runtime) what='--constraint requirements/dev.lock' ;; \
+		esac; \
+		$(BIN)/uv pip compile pyproject.toml $$what --upgrade --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
+			--quiet --output-file "requirements/$$list.lock"; \
+	done
+
+.PHONY: venv
+venv: $(VENV)/.dev  ## the environment with every tool, in .venv
+	$(say) 'ready: $(BIN)/tallystream --help'
+
+.PHONY: clean
+clean:  ## remove the environment, caches and builds; .cache (downloads) stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ------------------------------------------------------------------------------------------------------- the environment
+
+$(VENV)/.made:
+	@test -n '$(PYTHON)' || { echo 'Python 3.11 or newer is needed, and none was found; PYTHON=/path/to/python says where one is' >&2; exit 1; }
+	$(say) "creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || { echo 'the module venv is missing (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	@touch $@
+
+# The demo needs no developer's tools, and so installs in a fraction of the time.
+$(VENV)/.demo: $(VENV)/.made requirements/demo.lock pyproject.toml
+	$(say) 'installing what the program needs (requirements/demo.lock)'
+	@$(PIP) install --quiet --require-hashes --requirement requirements/demo.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made requirements/dev.lock pyproject.toml
+	$(say) "installing the program and its developers' tools (requirements/dev.lock)"
+	@$(PIP) install --quiet --require-hashes --requirement requirements/dev.lock
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,39 @@
+"""What most commands need: the settings, logs in the form they ask for, and tables that scripts can read too."""
+
+import sys
+
+from rich.console import Console
+
+from ingest.observability.logs import configure_logs
+from ingest.settings import Loaded, Settings, read_settings
+
+# Wider than the longest detail of a dead letter.
+_UNBROKEN = 10_000
+
+
+def settings_for(*required: str) -> Settings:
+    """Read the settings and make sure that those the command cannot do without are given."""
+    settings = loaded_settings().settings
+    settings.require(*required)
+    return settings
+
+
+def loaded_settings() -> Loaded:
+    """Read the settings with their origins, and configure the logs accordingly."""
+    loaded = read_settings()
+    configure_logs(loaded.settings.log_level, loaded.settings.log_format)
+    return loaded
+
+
+def output() -> Console:
+    """Return standard output for tables; where nobody looks at a terminal, no line is broken.
+
+    Nothing is taken for markup: what events say would come out mangled, or not at all.
+    """
+    width = None if sys.stdout.isatty() else _UNBROKEN
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def visible(text: str) -> str:
+    """Return what an event says with its control characters as escapes: a terminal would obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

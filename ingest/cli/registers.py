@@ -1,0 +1,71 @@
+"""`tallystream register`: declarations from TOML files, and those that are in the database."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ingest import wiring
+from ingest.cli.common import output, settings_for
+from ingest.domain.declarations import read_declarations
+from ingest.domain.registers import Register
+from ingest.errors import DeclarationError, RegisterError
+
+app = typer.Typer(no_args_is_help=True, help="Declare registers, and look at those there are.")
+
+Files = Annotated[list[Path], typer.Argument(help="TOML files with [register.NAME] tables.", metavar="FILE...")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def apply(files: Files) -> None:
+    """Create or extend registers to match the files; what would lose data is refused."""
+    declared = read_declarations((str(file), _read(file)) for file in files)
+    for name, what in wiring.apply_registers(settings_for("postgres_dsn"), declared):
+        typer.echo(f"{name}: {what}")
+
+
+@app.command("list")
+def list_registers(*, as_json: AsJson = False) -> None:
+    """List the registers in the database."""
+    registers = wiring.read_registers(settings_for("postgres_dsn"))
+    if as_json:
+        typer.echo(json.dumps([_as_dict(register) for register in registers.values()], indent=2))
+        return
+    table = Table("register", "kind", "dimensions", "resources", "totals", "time zone", box=None, pad_edge=False)
+    for register in registers.values():
+        table.add_row(
+            register.name,
+            register.kind,
+            ", ".join(f"{column.name} {column.type}" for column in register.dimensions),
+            ", ".join(f"{column.name} {column.type}" for column in register.resources),
+            register.totals_period,
+            register.time_zone,
+        )
+    output().print(table)
+
+
+@app.command()
+def show(name: str) -> None:
+    """Show one register's declaration as JSON."""
+    registers = wiring.read_registers(settings_for("postgres_dsn"))
+    if name not in registers:
+        known = ", ".join(registers) or "none yet"
+        message = f"register {name} does not exist; there are: {known}"
+        raise RegisterError(message)
+    typer.echo(json.dumps(_as_dict(registers[name]), indent=2))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{file} cannot be read: {error}"
+        raise DeclarationError(message) from error
+
+
+def _as_dict(register: Register) -> dict[str, object]:
+    return json.loads(json.dumps(asdict(register), default=str))  # type: ignore[no-any-return]

@@ -1,0 +1,58 @@
+"""`tallystream status`: where the stream stands."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ingest import wiring
+from ingest.cli.common import output, settings_for
+from ingest.domain.status import PartitionStatus, Status
+
+
+def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show positions, lag, the last batch and dead letters of this group. Exit code 1 when a partition cannot go on."""
+    found = wiring.read_status(settings_for("postgres_dsn"))
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=str, indent=2))
+    else:
+        _print(found)
+    if any(partition.problem for partition in found.partitions):
+        raise typer.Exit(1)
+
+
+def _print(found: Status) -> None:
+    console = output()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("partition", overflow="fold")
+    for heading in ("position", "lag", "behind", "applied", "duplicates", "stale", "refused", "last batch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for p in found.partitions:
+        counts = (p.applied, p.duplicates, p.stale, p.dead_letters)
+        name = f"{p.topic}[{p.partition}]"
+        table.add_row(name, str(p.next_offset), *_lag(p), *map(str, counts), _ago(p.last_committed_at))
+    console.print(
+        table if found.partitions else f"group {found.group} has no positions yet: no worker has read anything"
+    )
+    for partition in found.partitions:
+        if partition.problem:
+            console.print(f"stopped: {partition.problem}", style="red")
+    waiting = ", ".join(f"{count} {reason}" for state, reason, count in found.dead_letters if state == "waiting")
+    console.print(f"dead letters waiting: {waiting or 'none'}")
+    if found.broker_problem:
+        console.print(f"lag is unknown: {found.broker_problem}")
+
+
+def _lag(partition: PartitionStatus) -> tuple[str, str]:
+    if partition.lag_records is None:
+        return "?", "?"
+    return str(partition.lag_records), "-" if partition.lag_seconds is None else f"{partition.lag_seconds:.0f} s"
+
+
+def _ago(moment: datetime | None) -> str:
+    if moment is None:
+        return "-"
+    return f"{(datetime.now(UTC) - moment).total_seconds():.0f} s ago"

@@ -1,0 +1,1 @@
+"""The rules, pure: values in, values out; opens nothing, reads no clock, logs nothing."""

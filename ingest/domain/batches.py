@@ -1,0 +1,159 @@
+"""What is applied in one transaction: decoded events, and how far each partition has been read.
+
+The builder decides by its own clock-free rules when a batch is due (rows, events, bytes, age); it never computes an
+expected position from message offsets, because offsets have gaps (compaction, transaction markers).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from ingest.domain.messages import Event, Message, Refusal
+from ingest.domain.positions import Claim, TopicPartition
+
+Decoded: TypeAlias = Event | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a batch takes from one partition: from `claim.next_offset` to before `next_offset`."""
+
+    claim: Claim
+    next_offset: int
+    last_timestamp_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events in the order in which they were read, and the spans they came from, in partition order.
+
+    `registry_version` is that of the declarations with which they were decoded, the lowest if there were several.
+    """
+
+    items: tuple[Decoded, ...]
+    spans: tuple[Span, ...]
+    registry_version: int
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The records behind the events, to decode them again."""
+        return tuple(item.message for item in self.items)
+
+    @property
+    def next_offsets(self) -> Mapping[TopicPartition, int]:
+        """Where reading goes on after this batch."""
+        return {span.claim.topic_partition: span.next_offset for span in self.spans}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is due: whichever comes first."""
+
+    max_movements: int = 10_000
+    max_events: int = 10_000
+    max_bytes: int = 16 * 1024 * 1024
+    max_age_ms: int = 200
+
+
+@dataclass(slots=True)
+class BatchBuilder:
+    """Collects decoded events of the partitions that are claimed, until a batch is due."""
+
+    limits: BatchLimits
+    _claims: dict[TopicPartition, Claim] = field(default_factory=dict)
+    _items: list[Decoded] = field(default_factory=list)
+    _next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    _timestamps: dict[TopicPartition, int | None] = field(default_factory=dict)
+    _movements: int = 0
+    _bytes: int = 0
+    _opened_at: float = 0.0
+    _registry_version: int = 0
+
+    def __len__(self) -> int:
+        """The number of events that wait."""
+        return len(self._items)
+
+    @property
+    def claims(self) -> Mapping[TopicPartition, Claim]:
+        """The claimed partitions, each with the offset up to which batches were taken."""
+        return self._claims
+
+    def claim(self, claims: Iterable[Claim]) -> None:
+        """Begin to accept events of these partitions; what waits of an earlier claim is read again under this one."""
+        taken = {claim.topic_partition: claim for claim in claims}
+        self.release(taken)
+        self._claims.update(taken)
+
+    def release(self, partitions: Iterable[TopicPartition]) -> None:
+        """Drop these partitions and what waits of them; their next owner reads it again."""
+        gone = set(partitions)
+        if not gone:
+            return
+        kept = [item for item in self._items if _partition(item) not in gone]
+        for topic_partition in gone:
+            self._claims.pop(topic_partition, None)
+            self._next_offsets.pop(topic_partition, None)
+            self._timestamps.pop(topic_partition, None)
+        self._replace_items(kept)
+
+    def add(self, items: Iterable[Decoded], registry_version: int, now: float) -> None:
+        """Take events in the order in which they were read; `now` is in seconds of any steady clock."""
+        for item in items:
+            topic_partition = _partition(item)
+            claim = self._claims.get(topic_partition)
+            if claim is None or item.message.offset < self._next_offsets.get(topic_partition, claim.next_offset):
+                continue
+            if not self._items:
+                self._opened_at = now
+                self._registry_version = registry_version
+            self._items.append(item)
+            self._next_offsets[topic_partition] = item.message.offset + 1
+            self._timestamps[topic_partition] = item.message.timestamp_ms
+            self._count(item)
+        self._registry_version = min(self._registry_version, registry_version)
+
+    def due_in_s(self, now: float) -> float | None:
+        """Seconds until the open batch is old enough; None when nothing waits."""
+        return max(0.0, self.limits.max_age_ms / 1000 - (now - self._opened_at)) if self._items else None
+
+    def is_due(self, now: float) -> bool:
+        """Whether the batch is full or old enough."""
+        return bool(self._items) and (self.is_full() or (now - self._opened_at) * 1000 >= self.limits.max_age_ms)
+
+    def is_full(self) -> bool:
+        """Whether the batch has reached one of its sizes."""
+        return (
+            self._movements >= self.limits.max_movements
+            or len(self._items) >= self.limits.max_events
+            or self._bytes >= self.limits.max_bytes
+        )
+
+    def take(self) -> Batch:
+        """Close the batch; the next one expects the positions that this one leaves behind."""
+        spans = tuple(
+            Span(self._claims[topic_partition], next_offset, self._timestamps[topic_partition])
+            for topic_partition, next_offset in sorted(self._next_offsets.items())
+        )
+        batch = Batch(tuple(self._items), spans, self._registry_version)
+        for span in spans:
+            topic_partition = span.claim.topic_partition
+            self._claims[topic_partition] = replace(span.claim, next_offset=span.next_offset)
+        self._next_offsets.clear()
+        self._timestamps.clear()
+        self._replace_items([])
+        return batch
+
+    def _replace_items(self, items: list[Decoded]) -> None:
+        self._items = items
+        self._movements = self._bytes = 0
+        for item in items:
+            self._count(item)
+
+    def _count(self, item: Decoded) -> None:
+        self._bytes += len(item.message.value or b"")
+        if isinstance(item, Event):
+            self._movements += len(item.movements)
+
+
+def _partition(item: Decoded) -> TopicPartition:
+    return TopicPartition(item.message.topic, item.message.partition)

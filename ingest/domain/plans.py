@@ -1,0 +1,247 @@
+"""What a batch does to each recorder, decided from the recorders' states as the transaction has locked them.
+
+`plan_batch` is the whole of the exactly-once rule for producers that repeat themselves: an id that was seen changes
+nothing, an older revision changes nothing, and the same id or revision with other content is refused.
+"""
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeAlias
+
+from ingest.domain.batches import Decoded
+from ingest.domain.messages import Event, EventType, Movement, Reason, Refusal
+from ingest.domain.positions import TopicPartition
+
+RecorderKey: TypeAlias = tuple[str, str]
+"""Register and recorder."""
+
+RECENT_EVENTS = 64
+"""Digests kept in a recorder's own row; older ones are spilled to a table of their own, half of them at a time."""
+
+_PAIR = struct.Struct(">qq")
+
+
+class Outcome(StrEnum):
+    """What became of an event: exactly one of these."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    DEAD_LETTER = "dead_letter"
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderState:
+    """A recorder's row: what it has seen. `digests` holds id and content of each recent event, oldest first."""
+
+    revision: int | None = None
+    digests: bytes = b""
+    spilled: bool = False
+    first_period: datetime | None = None
+    last_period: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spill:
+    """The digests of an event that no longer fit in its recorder's row."""
+
+    recorder: str
+    id_digest: int
+    content_digest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A movement to write, and the event that caused it."""
+
+    event: Event
+    movement: Movement
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderChange:
+    """A recorder's new state; `before` is None for a new recorder, `clears` removes its movements in the database."""
+
+    recorder: str
+    before: RecorderState | None
+    after: RecorderState
+    last_event: Event
+    clears: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterPlan:
+    """Everything a batch does to one register, recorders in order."""
+
+    register: str
+    changes: tuple[RecorderChange, ...]
+    rows: tuple[Row, ...]
+    spills: tuple[Spill, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a batch does, registers in order; `outcomes` counts every event of it exactly once."""
+
+    registers: tuple[RegisterPlan, ...]
+    refusals: tuple[Refusal, ...]
+    outcomes: Mapping[TopicPartition, Counter[Outcome]]
+    movements: Mapping[TopicPartition, int]
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """A recorder while its events are gone through."""
+
+    before: RecorderState | None
+    spilled: Mapping[int, int]
+    revision: int | None
+    recent: list[tuple[int, int]]
+    first_period: datetime | None
+    last_period: datetime | None
+    rows: list[Row] = field(default_factory=list)
+    clears: bool = False
+    last_event: Event | None = None
+
+    def judge(self, event: Event) -> Outcome | Reason:
+        """Say what becomes of the event; a Reason refuses it."""
+        known = self._known_content(event.id_digest)
+        if known is not None:
+            return Outcome.DUPLICATE if known == event.content_digest else Reason.ID_CONFLICT
+        if event.revision is None or self.revision is None or event.revision > self.revision:
+            return Outcome.APPLIED
+        if event.revision < self.revision:
+            return Outcome.STALE
+        # The content includes the revision, so whichever event has the same content had this revision as well.
+        seen = any(content == event.content_digest for _, content in self.recent)
+        seen = seen or event.content_digest in self.spilled.values()
+        return Outcome.DUPLICATE if seen else Reason.REVISION_CONFLICT
+
+    def apply(self, event: Event) -> None:
+        """Let the event change the recorder."""
+        if event.type is not EventType.MOVEMENT:
+            self.clears = self.before is not None
+            self.rows.clear()
+            self.first_period = self.last_period = None
+        for movement in event.movements:
+            self.rows.append(Row(event, movement))
+            period = movement.period
+            if self.first_period is None or period < self.first_period:
+                self.first_period = period
+            if self.last_period is None or period > self.last_period:
+                self.last_period = period
+        self.recent.append((event.id_digest, event.content_digest))
+        if event.revision is not None:
+            self.revision = event.revision
+        self.last_event = event
+
+    def change(self, recorder: str, spills: list[Spill]) -> RecorderChange | None:
+        """Return the recorder's new state, or None where no event was applied."""
+        if self.last_event is None:
+            return None
+        spilled = self.before is not None and self.before.spilled
+        if len(self.recent) > RECENT_EVENTS:
+            keep = RECENT_EVENTS // 2
+            spills.extend(Spill(recorder, *pair) for pair in self.recent[:-keep])
+            self.recent = self.recent[-keep:]
+            spilled = True
+        digests = b"".join(_PAIR.pack(*pair) for pair in self.recent)
+        after = RecorderState(self.revision, digests, spilled, self.first_period, self.last_period)
+        return RecorderChange(recorder, self.before, after, self.last_event, self.clears)
+
+    def _known_content(self, id_digest: int) -> int | None:
+        for known, content in reversed(self.recent):
+            if known == id_digest:
+                return content
+        return self.spilled.get(id_digest)
+
+
+def plan_batch(
+    items: Sequence[Decoded],
+    states: Mapping[RecorderKey, RecorderState],
+    spilled: Mapping[RecorderKey, Mapping[int, int]],
+) -> Plan:
+    """Decide what the batch does, given the locked states of the recorders that exist.
+
+    `spilled` holds, for recorders whose state says so, the content digest of older events by their id digest: of those
+    with an id or with the content of one of these events.
+    """
+    recorders: dict[RecorderKey, _Recorder] = {}
+    refusals: list[Refusal] = []
+    outcomes: dict[TopicPartition, Counter[Outcome]] = {}
+    for item in items:
+        verdict: Outcome | Refusal = item if isinstance(item, Refusal) else _decide(item, recorders, states, spilled)
+        if isinstance(verdict, Refusal):
+            refusals.append(verdict)
+            verdict = Outcome.DEAD_LETTER
+        outcomes.setdefault(TopicPartition(item.message.topic, item.message.partition), Counter())[verdict] += 1
+    registers = _by_register(recorders)
+    return Plan(registers, tuple(refusals), outcomes, _count_movements(registers))
+
+
+def recorder_keys(items: Iterable[Decoded]) -> dict[str, list[str]]:
+    """The recorders whose states a plan needs: register to recorders, both in order."""
+    wanted: dict[str, set[str]] = {}
+    for item in items:
+        if isinstance(item, Event):
+            wanted.setdefault(item.register, set()).add(item.recorder)
+    return {register: sorted(wanted[register]) for register in sorted(wanted)}
+
+
+def refuse(event: Event, reason: Reason, detail: str, path: str = "", sqlstate: str | None = None) -> Refusal:
+    """Turn an accepted event into a refused one, for a reason that only the database could know."""
+    return Refusal(event.message, reason, path, detail, event.register, event.recorder, event.id, sqlstate)
+
+
+def _decide(
+    event: Event,
+    recorders: dict[RecorderKey, _Recorder],
+    states: Mapping[RecorderKey, RecorderState],
+    spilled: Mapping[RecorderKey, Mapping[int, int]],
+) -> Outcome | Refusal:
+    key = (event.register, event.recorder)
+    recorder = recorders.get(key)
+    if recorder is None:
+        recorder = recorders[key] = _open(states.get(key), spilled.get(key, {}))
+    verdict = recorder.judge(event)
+    if verdict is Reason.ID_CONFLICT:
+        return refuse(event, verdict, f"id {event.id} was applied before with other content", "id")
+    if verdict is Reason.REVISION_CONFLICT:
+        return refuse(event, verdict, f"revision {event.revision} was applied before with other content", "revision")
+    if verdict is Outcome.APPLIED:
+        recorder.apply(event)
+    return Outcome(verdict)
+
+
+def _open(before: RecorderState | None, spilled: Mapping[int, int]) -> _Recorder:
+    if before is None:
+        return _Recorder(None, spilled, None, [], None, None)
+    recent = list(_PAIR.iter_unpack(before.digests))
+    return _Recorder(before, spilled, before.revision, recent, before.first_period, before.last_period)
+
+
+def _by_register(recorders: Mapping[RecorderKey, _Recorder]) -> tuple[RegisterPlan, ...]:
+    changes: dict[str, list[RecorderChange]] = {}
+    rows: dict[str, list[Row]] = {}
+    spills: dict[str, list[Spill]] = {}
+    for (register, name), recorder in sorted(recorders.items(), key=lambda entry: entry[0]):
+        change = recorder.change(name, spills.setdefault(register, []))
+        if change is not None:
+            changes.setdefault(register, []).append(change)
+            rows.setdefault(register, []).extend(recorder.rows)
+    return tuple(
+        RegisterPlan(register, tuple(changes[register]), tuple(rows[register]), tuple(spills[register]))
+        for register in changes
+    )
+
+
+def _count_movements(registers: Iterable[RegisterPlan]) -> Mapping[TopicPartition, int]:
+    counts: Counter[TopicPartition] = Counter()
+    for register in registers:
+        for row in register.rows:
+            counts[TopicPartition(row.event.message.topic, row.event.message.partition)] += 1
+    return counts

@@ -1,0 +1,1 @@
+"""The border to PostgreSQL: everything that knows a table or a driver is in here."""

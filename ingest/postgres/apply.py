@@ -1,0 +1,248 @@
+"""The one transaction: positions, recorders, dead letters, movements and, through the triggers, totals and balances.
+
+compare-and-set the positions        any other row count: fenced, nothing happened
+lock the recorders, plan             duplicates and stale events drop out
+write recorders, dead letters, the batch's row
+delete and COPY movements            their triggers fold; cells are locked only now
+COMMIT
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import psycopg
+
+from ingest.domain.applying import Applied, Claims, Registry, Standing
+from ingest.domain.batches import Batch, Decoded
+from ingest.domain.messages import Reason, Refusal
+from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
+from ingest.domain.positions import LogBounds
+from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
+from ingest.postgres.connections import Connection, Database, translated_errors
+from ingest.postgres.partitions import Partitions
+from ingest.postgres.positions import claim_positions, standing_of
+from ingest.postgres.registers import read_registry
+from ingest.postgres.writing import Writer, event_time
+
+
+@dataclass(slots=True)
+class BatchStore:
+    """Applies batches over one connection of its own; one batch at a time.
+
+    Claims and declarations are read over connections of their own, so that they may be asked for during a batch.
+    """
+
+    database: Database
+    consumer_group: str
+    worker: str
+    _connection: Connection | None = None
+    _partitions: Partitions = field(default_factory=Partitions)
+
+    def apply(self, batch: Batch, registry: Registry) -> Applied:
+        """Apply the batch, or raise what is to be done about it; nothing is half applied.
+
+        Events that only the database could refuse become dead letters; the rest of the batch is applied.
+        """
+        with self._transaction_errors():
+            try:
+                return self._apply(batch, registry)
+            except DataError:
+                # Before anybody is blamed: somebody may have removed a partition.
+                self._partitions.forget()
+            return self._apply_without_offenders(batch, registry)
+
+    def registry(self) -> Registry:
+        """Read the declarations."""
+        return read_registry(self.database)
+
+    def claim(self, bounds: Sequence[LogBounds]) -> Claims:
+        """Take partitions, and say where to read on."""
+        return claim_positions(self.database, self.consumer_group, self.worker, bounds)
+
+    def standing(self, batch: Batch) -> Standing:
+        """Tell what became of a batch whose commit was interrupted."""
+        with self._transaction_errors():
+            connection = self._connected()
+            with connection.transaction():
+                connection.execute(self.database.compose("limit_waiting"), self.database.limits)
+                return standing_of(connection, self.database, batch)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _apply(self, batch: Batch, registry: Registry, *, probe: bool = False) -> Applied:
+        connection = self._connected()
+        items = batch.items
+        clock = _Clock()
+        with translated_errors():
+            self._partitions.ensure(connection, self.database, items)
+            clock.lap("partitions")
+            with connection.transaction():
+                self._advance(connection, batch, registry)
+                writer = self._writer(connection, batch, registry)
+                states = writer.lock_recorders(items)
+                clock.lap("lock")
+                plan = plan_batch(items, states, writer.find_spilled(items, states))
+                clock.lap("plan")
+                batch_id = self._next_batch_id(connection)
+                writer.write_recorders(plan, batch_id)
+                writer.write_dead_letters(plan.refusals, batch_id)
+                self._write_batch(connection, batch, plan, batch_id)
+                clock.lap("recorders")
+                writer.write_movements(plan, batch_id)
+                clock.lap("movements")
+                if probe:
+                    raise psycopg.Rollback
+        clock.lap("commit")
+        return _applied(plan, batch_id, clock.seconds)
+
+    def _advance(self, connection: Connection, batch: Batch, registry: Registry) -> None:
+        database = self.database
+        spans = batch.spans
+        positions = {
+            "position_ids": [span.claim.position_id for span in spans],
+            "expected": [span.claim.next_offset for span in spans],
+            "epochs": [span.claim.epoch for span in spans],
+            "next_offsets": [span.next_offset for span in spans],
+            "last_event_at": [event_time(span.last_timestamp_ms) for span in spans],
+        }
+        with connection.pipeline():
+            connection.execute(database.compose("limit_waiting"), database.limits)
+            connection.execute(database.compose("hold_registry"))
+            version = connection.execute(database.compose("read_registry_version"))
+            connection.execute(database.compose("lock_advancing"), positions)
+            advanced = connection.execute(database.compose("advance_positions"), positions)
+        row = version.fetchone()
+        if row is None or row[0] != registry.version or row[0] != batch.registry_version:
+            message = "a register was changed after this batch was decoded"
+            raise RegistryChangedError(message)
+        if advanced.rowcount != len(spans):
+            message = f"{len(spans) - advanced.rowcount} of {len(spans)} partitions have another owner or position now"
+            raise FencedError(message)
+
+    def _writer(self, connection: Connection, batch: Batch, registry: Registry) -> Writer:
+        position_ids = {span.claim.topic_partition: span.claim.position_id for span in batch.spans}
+        return Writer(connection, self.database, registry.registers, position_ids)
+
+    def _next_batch_id(self, connection: Connection) -> int:
+        row = connection.execute(self.database.compose("next_batch_id")).fetchone()
+        return cast("int", row[0]) if row else 0
+
+    def _write_batch(self, connection: Connection, batch: Batch, plan: Plan, batch_id: int) -> None:
+        with connection.pipeline():
+            for span in batch.spans:
+                outcomes = plan.outcomes.get(span.claim.topic_partition, Counter())
+                parameters = {
+                    "batch_id": batch_id,
+                    "position_id": span.claim.position_id,
+                    "first_offset": span.claim.next_offset,
+                    "next_offset": span.next_offset,
+                    "events": outcomes.total(),
+                    "applied": outcomes[Outcome.APPLIED],
+                    "duplicates": outcomes[Outcome.DUPLICATE],
+                    "stale": outcomes[Outcome.STALE],
+                    "dead_letters": outcomes[Outcome.DEAD_LETTER],
+                    "movements": plan.movements.get(span.claim.topic_partition, 0),
+                    "worker": self.worker,
+                }
+                connection.execute(self.database.compose("insert_batch"), parameters)
+
+    def _apply_without_offenders(self, batch: Batch, registry: Registry) -> Applied:
+        """Refuse each event with which the batch fails and without which everything before it passes.
+
+        Offenders are often neighbours or alone: the search reaches from one to the next in steps that double, and
+        halves the last one, so that one costs the logarithm of the batch and many cost little each.
+        """
+        items = list(batch.items)
+        passes, reach = 0, len(items)
+        while True:
+            end = min(passes + reach, len(items))
+            result = self._attempt(batch, registry, items, end)
+            if isinstance(result, Applied):
+                if end == len(items):
+                    return result
+                passes, reach = end, 2 * reach
+                continue
+            if passes == end:
+                message = "a batch that the database refused passes in parts; others write the same cells"
+                raise TransientError(message) from result
+            first = self._first_failing(batch, registry, items, passes, end)
+            # Others write too: what failed a while ago may pass now, and nobody is blamed for that.
+            result = self._attempt(batch, registry, items, first, probe=True)
+            if isinstance(result, DataError):
+                items[first - 1] = _refused(items[first - 1], result)
+            passes, reach = first, 2 * (first - passes)
+
+    def _first_failing(
+        self, batch: Batch, registry: Registry, items: Sequence[Decoded], passes: int, fails: int
+    ) -> int:
+        """The number of events with which the batch begins to fail, between these two."""
+        while fails - passes > 1:
+            middle = (passes + fails) // 2
+            if isinstance(self._attempt(batch, registry, items, middle), Applied):
+                passes = middle
+            else:
+                fails = middle
+        return fails
+
+    def _attempt(
+        self, batch: Batch, registry: Registry, items: Sequence[Decoded], end: int, *, probe: bool = False
+    ) -> Applied | DataError:
+        """Try the events before `end`; only all of them are committed."""
+        probe = probe or end < len(items)
+        try:
+            return self._apply(replace(batch, items=tuple(items[:end])), registry, probe=probe)
+        except DataError as error:
+            return error
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            with translated_errors():
+                self._connection = self.database.open()
+        return self._connection
+
+    @contextmanager
+    def _transaction_errors(self) -> Iterator[None]:
+        try:
+            with translated_errors():
+                yield
+        except TransientError:
+            # Whatever state the connection is in, a new one is in none; a fail-over may have moved the server as well.
+            self.close()
+            raise
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Splits the time of a batch by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.perf_counter)
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.seconds[phase] = now - self._last
+        self._last = now
+
+
+def _refused(item: Decoded, error: DataError) -> Refusal:
+    if isinstance(item, Refusal):
+        # Its texts were made storable, so this is not about the event.
+        message = f"PostgreSQL does not take a dead letter: {error}"
+        raise OperatorError(message)
+    return refuse(item, Reason.REFUSED_BY_DATABASE, error.detail, sqlstate=error.sqlstate)
+
+
+def _applied(plan: Plan, batch_id: int, seconds: Mapping[str, float]) -> Applied:
+    outcomes: Counter[Outcome] = Counter()
+    for counts in plan.outcomes.values():
+        outcomes.update(counts)
+    reasons = Counter(refusal.reason for refusal in plan.refusals)
+    return Applied(batch_id, outcomes, reasons, sum(plan.movements.values()), seconds)

@@ -1,0 +1,64 @@
+"""Makes sure, before a batch begins, that the partitions it needs are there.
+
+Creating one is a short transaction of its own, so no batch ever waits with locks in hand for another's partition.
+Which partition holds an instant is PostgreSQL's to say: its time zones decide where a period is stored.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import psycopg
+
+from ingest.domain.batches import Decoded
+from ingest.domain.messages import Event
+from ingest.errors import RegistryChangedError
+from ingest.postgres.connections import Connection, Database
+
+_LAST_INSTANT: Final = timedelta(hours=1) - timedelta(microseconds=1)
+_NO_SUCH_REGISTER: Final = "TS001"
+
+
+@dataclass(slots=True)
+class Partitions:
+    """Remembers which hours are known to have a partition; asks the database about the others."""
+
+    _known_hours: dict[str, set[int]] = field(default_factory=dict)
+
+    def ensure(self, connection: Connection, database: Database, items: Iterable[Decoded]) -> None:
+        """Create the partitions that the movements of these events need and that are not there."""
+        for name, hours in sorted(_hours(items).items()):
+            new = hours - self._known_hours.setdefault(name, set())
+            if new:
+                _create(connection, database, name, new)
+                self._known_hours[name] |= new
+
+    def forget(self) -> None:
+        """Ask again: somebody may have removed a partition."""
+        self._known_hours.clear()
+
+
+def _create(connection: Connection, database: Database, register: str, hours: Iterable[int]) -> None:
+    # Both ends of each hour: where offsets are not whole hours, a day may end in between.
+    starts = [datetime.fromtimestamp(hour * 3600, UTC) for hour in sorted(hours)]
+    instants = starts + [start + _LAST_INSTANT for start in starts]
+    try:
+        with connection.transaction():
+            connection.execute(database.compose("limit_waiting"), database.limits)
+            connection.execute(database.compose("ensure_partitions"), {"register": register, "instants": instants})
+    except psycopg.Error as error:
+        if error.sqlstate == _NO_SUCH_REGISTER:
+            message = f"register {register} was dropped after this batch was decoded"
+            raise RegistryChangedError(message) from error
+        raise
+
+
+def _hours(items: Iterable[Decoded]) -> dict[str, set[int]]:
+    hours: dict[str, set[int]] = {}
+    for item in items:
+        if isinstance(item, Event) and item.movements:
+            hours.setdefault(item.register, set()).update(
+                int(movement.period.timestamp() // 3600) for movement in item.movements
+            )
+    return hours

@@ -1,0 +1,105 @@
+"""Declarations in the database: reading them, and making the database match declarations from files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from typing import cast
+
+from psycopg.types.json import Jsonb
+
+from ingest.domain.applying import Registry
+from ingest.domain.extensions import CHANGEABLE, Extension, plan_extension
+from ingest.domain.registers import Dimension, Kind, Register, Resource
+from ingest.errors import DataError, RegisterError
+from ingest.postgres.connections import Connection, Database, translated_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One row of a verification that is not OK."""
+
+    check: str
+    dim_hash: int
+    period: date | None
+    expected: Mapping[str, object] | None
+    actual: Mapping[str, object] | None
+    status: str
+
+
+def read_registry(database: Database) -> Registry:
+    """Read all declarations; the version first, so that a change in between is noticed later."""
+    with database.connect() as connection:
+        row = connection.execute(database.compose("read_registry_version")).fetchone()
+        version = cast("int", row[0]) if row else 0
+        rows = connection.execute(database.compose("list_registers")).fetchall()
+    return Registry(version, {register.name: register for register in map(_register, rows)})
+
+
+def apply_registers(database: Database, declared: Iterable[Register]) -> list[tuple[str, str]]:
+    """Create or extend registers and return (register, what was done); refuses what would lose something."""
+    done: list[tuple[str, str]] = []
+    existing = read_registry(database).registers
+    with database.connect() as connection, connection.transaction():
+        for register in declared:
+            present = existing.get(register.name)
+            if present is None:
+                _create(connection, database, register)
+                done.append((register.name, "created"))
+                continue
+            extension, obstacles = plan_extension(present, register)
+            if obstacles:
+                message = f"register {register.name} exists with another declaration: {'; '.join(obstacles)}"
+                raise RegisterError(f"{message}. Nothing was changed")
+            if extension:
+                _alter(connection, database, register, extension)
+            done.append((register.name, extension.describe()))
+    return done
+
+
+def verify_register(database: Database, register: str) -> Sequence[Difference]:
+    """Compare totals and balances with the movements, in one snapshot; returns the differences."""
+    with database.connect() as connection:
+        rows = connection.execute(database.compose("verify_register"), {"register": register}).fetchall()
+    return [Difference(*cast("tuple[str, int, None, None, None, str]", row)) for row in rows if row[5] != "OK"]
+
+
+def _create(connection: Connection, database: Database, register: Register) -> None:
+    parameters = {field.name: getattr(register, field.name) for field in fields(register)}
+    parameters["kind"] = register.kind.value
+    parameters["dimensions"] = _columns(register.dimensions)
+    parameters["resources"] = _columns(register.resources)
+    _change(connection, database, "create_register", parameters)
+
+
+def _alter(connection: Connection, database: Database, register: Register, extension: Extension) -> None:
+    options = {name: getattr(register, name) if name in extension.options else None for name in CHANGEABLE}
+    parameters = {
+        "name": register.name,
+        "dimensions": _columns(extension.dimensions),
+        "resources": _columns(extension.resources),
+        **options,
+    }
+    _change(connection, database, "alter_register", parameters)
+
+
+def _change(connection: Connection, database: Database, statement: str, parameters: dict[str, object]) -> None:
+    try:
+        with translated_errors():
+            connection.execute(database.compose(statement), parameters)
+    except DataError as error:
+        raise RegisterError(error.detail) from error
+
+
+def _columns(columns: Iterable[Dimension | Resource]) -> Jsonb:
+    return Jsonb([{"name": column.name, "type": column.type} for column in columns])
+
+
+def _register(row: tuple[object, ...]) -> Register:
+    name, kind, dimensions, resources, *rest = row
+    return Register(
+        cast("str", name),
+        Kind(cast("str", kind)),
+        tuple(Dimension(c["name"], c["type"]) for c in cast("list[dict[str, str]]", dimensions)),
+        tuple(Resource(c["name"], c["type"]) for c in cast("list[dict[str, str]]", resources)),
+        *cast("tuple[str, str, bool, str, str, bool, date, date]", tuple(rest)),
+    )

@@ -1,0 +1,179 @@
+"""Builds the program's parts from the settings: the one place where the borders meet."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from ingest.domain.applying import Registry
+from ingest.domain.batches import BatchLimits, Decoded
+from ingest.domain.decoding import Decoder
+from ingest.domain.messages import Limits, Message
+from ingest.domain.positions import LogBounds, TopicPartition
+from ingest.domain.registers import Register
+from ingest.domain.status import Status, describe_position
+from ingest.kafka.bounds import BoundsReader
+from ingest.kafka.consumer import KafkaSource
+from ingest.kafka.options import admin_config, consumer_config
+from ingest.postgres import dead_letters, migrations, registers
+from ingest.postgres.apply import BatchStore
+from ingest.postgres.connections import Database, check_dsn
+from ingest.postgres.status import read_positions
+from ingest.settings import Settings
+from ingest.worker import Worker, WorkerLimits
+
+
+def database(settings: Settings) -> Database:
+    """Return the access to PostgreSQL; nothing is opened yet."""
+    dsn = settings.postgres_dsn.get_secret_value()
+    check_dsn(dsn)
+    return Database(
+        dsn,
+        settings.schema_name,
+        connect_timeout_ms=settings.connect_timeout_ms,
+        statement_timeout_ms=settings.statement_timeout_ms,
+        lock_timeout_ms=settings.lock_timeout_ms,
+    )
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Install or update the schema; returns what was applied."""
+    return migrations.migrate(database(settings))
+
+
+def apply_registers(settings: Settings, declared: Iterable[Register]) -> list[tuple[str, str]]:
+    """Create the declared registers that are missing; returns what was done to each."""
+    return registers.apply_registers(database(settings), declared)
+
+
+def verify_register(settings: Settings, register: str) -> Sequence[registers.Difference]:
+    """Return the differences between a register's movements and what is derived from them."""
+    return registers.verify_register(database(settings), register)
+
+
+def read_registers(settings: Settings) -> Mapping[str, Register]:
+    """Return the declarations in the database."""
+    return registers.read_registry(database(settings)).registers
+
+
+def list_dead_letters(
+    settings: Settings, state: str | None, reason: str | None, register: str | None, most: int
+) -> list[dict[str, object]]:
+    """Return the newest dead letters, newest first."""
+    found = dead_letters.list_dead_letters(database(settings), state=state, reason=reason, register=register, most=most)
+    return [asdict(letter) for letter in found]
+
+
+def show_dead_letter(settings: Settings, dead_letter_id: int) -> dict[str, object]:
+    """Return everything that is known of one dead letter."""
+    return dead_letters.show_dead_letter(database(settings), dead_letter_id)
+
+
+def retry_dead_letters(settings: Settings, ids: tuple[int, ...] | None, reason: str | None) -> dead_letters.Retried:
+    """Apply dead letters under the present declarations; returns what became of them."""
+    access = database(settings)
+    registry = registers.read_registry(access)
+    decoder = Decoder(registry.registers, settings.limits())
+    selection = dead_letters.Selection(ids, reason)
+    return dead_letters.retry_dead_letters(access, registry, decoder.decode, selection)
+
+
+def drop_dead_letters(settings: Settings, ids: Sequence[int], note: str) -> int:
+    """Give up dead letters; returns how many."""
+    return dead_letters.drop_dead_letters(database(settings), ids, note)
+
+
+def read_status(settings: Settings) -> Status:
+    """Return where the group stands; what the broker does not tell is left open."""
+    access = database(settings)
+    positions = read_positions(access, settings.group)
+    bounds: dict[TopicPartition, LogBounds] = {}
+    broker_problem = None
+    if not settings.kafka_bootstrap_servers:
+        broker_problem = "TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS is not set"
+    elif positions:
+        wanted = [TopicPartition(position.topic, position.partition) for position in positions]
+        bounds = {bound.topic_partition: bound for bound in bounds_reader(settings).read(wanted)}
+        if len(bounds) < len(wanted):
+            broker_problem = f"{settings.kafka_bootstrap_servers} did not tell about every partition"
+    partitions = tuple(describe_position(p, bounds.get(TopicPartition(p.topic, p.partition))) for p in positions)
+    return Status(settings.group, partitions, tuple(dead_letters.count_dead_letters(access)), broker_problem)
+
+
+def build_worker(settings: Settings) -> Worker:
+    """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
+    access = database(settings)
+    migrations.check(access)
+    store = BatchStore(access, settings.group, worker_name())
+    decoding = Decoding(settings.limits())
+    return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings))
+
+
+def build_source(settings: Settings) -> KafkaSource:
+    """Return the consumer; it joins the group when the worker starts."""
+    config = consumer_config(
+        settings.kafka_bootstrap_servers,
+        settings.group,
+        settings.group_protocol,
+        settings.session_timeout_ms,
+        settings.max_poll_interval_ms,
+        settings.kafka_options,
+    )
+    return KafkaSource(config, settings.topics, bounds_reader(settings))
+
+
+def bounds_reader(settings: Settings) -> BoundsReader:
+    """Return the client that asks the broker where logs begin and end."""
+    config = admin_config(settings.kafka_bootstrap_servers, settings.kafka_options)
+    return BoundsReader(config, timeout_s=settings.connect_timeout_ms / 1000)
+
+
+def worker_limits(settings: Settings) -> WorkerLimits:
+    """Return how much the worker takes at a time, and how long it waits."""
+    return WorkerLimits(
+        batch=BatchLimits(
+            max_movements=settings.batch_max_movements,
+            max_events=settings.batch_max_events,
+            max_bytes=settings.batch_max_bytes,
+            max_age_ms=settings.flush_after_ms,
+        ),
+        poll_max_messages=settings.poll_max_messages,
+        retry_initial_ms=settings.retry_initial_ms,
+        retry_max_ms=settings.retry_max_ms,
+        revoke_budget_ms=settings.revoke_budget_ms,
+        stop_budget_ms=settings.stop_budget_ms,
+    )
+
+
+def worker_name() -> str:
+    """Return a name that tells an operator which process it is: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+class SteadyClock:
+    """The machine's steady clock."""
+
+    def now(self) -> float:
+        """Seconds that only grow."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float, until: threading.Event) -> None:
+        """Wait, at most until the event is set."""
+        until.wait(seconds)
+
+
+class Decoding:
+    """Decodes under the declarations it is given; keeps the decoder of the latest ones."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._latest: tuple[int, Decoder] | None = None
+
+    def __call__(self, registry: Registry, message: Message) -> Decoded:
+        """Decode one record."""
+        latest = self._latest
+        if latest is None or latest[0] != registry.version:
+            latest = self._latest = registry.version, Decoder(registry.registers, self._limits)
+        return latest[1].decode(message)

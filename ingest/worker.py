@@ -1,0 +1,392 @@
+"""The story: poll, decode, batch, apply, commit, and again; and what happens when something stands in the way.
+
+One thread polls and decodes the next batch while another commits the current one. What is in memory may be dropped at
+any moment: the positions in PostgreSQL say what was applied, and whoever owns a partition reads on from there.
+
+    a batch failed for a passing reason      retried with backoff until it is through, or fenced
+    a declaration changed                    decoded again
+    somebody else owns a partition           everything in memory is dropped, the group is joined anew
+    a partition's log and position disagree  that partition is not read; the others are
+    stop                                     what was read is committed within a budget, then the group is left
+"""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import structlog
+
+from ingest.domain.applying import Applied, Claims, Registry, Standing
+from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
+from ingest.domain.messages import Message, Reason
+from ingest.domain.plans import Outcome
+from ingest.domain.positions import Claim, LogBounds, TopicPartition
+from ingest.errors import FencedError, PositionError, RegistryChangedError, TransientError
+
+_log = structlog.get_logger(__name__)
+
+
+class Source(Protocol):
+    """Where messages come from: the consumer group."""
+
+    def start(
+        self,
+        on_assigned: Callable[[Sequence[LogBounds]], Sequence[Claim]],
+        on_revoked: Callable[[Sequence[TopicPartition], bool], None],
+    ) -> None:
+        """Join the group; the callbacks run inside `poll`."""
+
+    def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
+        """Return what has arrived."""
+
+    def pause(self) -> None:
+        """Let `poll` return nothing, while the group membership is kept alive."""
+
+    def resume(self) -> None:
+        """End `pause`."""
+
+    def mirror(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Tell Kafka, for lag tools; nothing depends on it."""
+
+    def rejoin(self) -> None:
+        """Give up all partitions and ask for an assignment again."""
+
+    def close(self) -> None:
+        """Leave the group."""
+
+
+class Store(Protocol):
+    """Where batches go: PostgreSQL."""
+
+    def registry(self) -> Registry:
+        """Read the declarations."""
+
+    def claim(self, bounds: Sequence[LogBounds]) -> Claims:
+        """Take partitions."""
+
+    def apply(self, batch: Batch, registry: Registry) -> Applied:
+        """Apply a batch in one transaction."""
+
+    def standing(self, batch: Batch) -> Standing:
+        """Tell what became of a batch whose commit was interrupted."""
+
+    def close(self) -> None:
+        """Give back the connection."""
+
+
+class Decode(Protocol):
+    """Turns a message into an event or a refusal, under some declarations."""
+
+    def __call__(self, registry: Registry, message: Message) -> Decoded:
+        """Never raises for what is in the message."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can have their own."""
+
+    def now(self) -> float:
+        """Seconds of a steady clock."""
+
+    def sleep(self, seconds: float, until: threading.Event) -> None:
+        """Wait, at most until the event is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """How much at a time, and how long to wait for what."""
+
+    batch: BatchLimits = field(default_factory=BatchLimits)
+    poll_max_messages: int = 300
+    poll_timeout_ms: int = 50
+    retry_initial_ms: int = 100
+    retry_max_ms: int = 10_000
+    revoke_budget_ms: int = 10_000
+    stop_budget_ms: int = 20_000
+    stall_after_ms: int = 5_000
+    report_every_ms: int = 10_000
+
+
+@dataclass(slots=True)
+class Progress:
+    """What this worker has done since it started; read by others, written by the worker alone."""
+
+    batches: int = 0
+    movements: int = 0
+    fenced: int = 0
+    retries: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reasons: Counter[Reason] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+    stopped: dict[TopicPartition, PositionError] = field(default_factory=dict)
+
+    def add(self, applied: Applied) -> None:
+        """Count a committed batch."""
+        self.batches += 1
+        self.movements += applied.movements
+        self.outcomes.update(applied.outcomes)
+        self.reasons.update(applied.reasons)
+        self.seconds.update(applied.seconds)
+
+    def summary(self) -> dict[str, object]:
+        """Return the counts as they are logged."""
+        return {
+            "batches": self.batches,
+            "events": self.outcomes.total(),
+            **{outcome.value: self.outcomes[outcome] for outcome in Outcome},
+            "movements": self.movements,
+            "retries": self.retries,
+            "fenced": self.fenced,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """The batch that is being committed."""
+
+    batch: Batch
+    result: Future[Applied]
+
+
+class _Delays:
+    """How long to wait before the next try: longer each time, up to a bound."""
+
+    def __init__(self, limits: WorkerLimits) -> None:
+        self._limits = limits
+        self._next_ms = limits.retry_initial_ms
+
+    def take_s(self) -> float:
+        """Seconds to wait now; full jitter keeps workers that failed together from coming back together."""
+        delay_ms, self._next_ms = self._next_ms, min(self._next_ms * 2, self._limits.retry_max_ms)
+        return random.uniform(0.5, 1.0) * delay_ms / 1000  # noqa: S311
+
+    def reset(self) -> None:
+        """Begin again, after a success."""
+        self._next_ms = self._limits.retry_initial_ms
+
+
+class Worker:
+    """One member of the consumer group: `run` returns after `stop`, or raises what a person must look at."""
+
+    def __init__(self, source: Source, store: Store, decode: Decode, clock: Clock, limits: WorkerLimits) -> None:
+        self.progress = Progress()
+        self._source = source
+        self._store = store
+        self._decode = decode
+        self._clock = clock
+        self._limits = limits
+        self._registry = Registry(0, {})
+        self._builder = BatchBuilder(limits.batch)
+        self._in_flight: _InFlight | None = None
+        self._claimed: dict[TopicPartition, int] = {}
+        self._claim_delays = _Delays(limits)
+        self._stopping = threading.Event()
+        self._reported_at = clock.now()
+
+    def run(self) -> None:
+        """Apply events until told to stop."""
+        try:
+            self._read_registry()
+            if not self._stopping.is_set():
+                self._source.start(self._on_assigned, self._on_revoked)
+                _log.info("started", registers=sorted(self._registry.registers))
+            while not self._stopping.is_set():
+                self._step()
+            self._drain()
+        finally:
+            self._source.close()
+            self._store.close()
+            _log.info("stopped", **self.progress.summary())
+
+    def stop(self) -> None:
+        """Ask `run` to finish; safe from a signal handler and from other threads."""
+        self._stopping.set()
+
+    def _step(self) -> None:
+        try:
+            self._collect(self._source.poll(self._limits.poll_max_messages, self._poll_timeout_s()))
+            self._mirror_claims()
+            self._settle()
+            if self._builder.is_due(self._clock.now()):
+                self._submit()
+        except FencedError as error:
+            self.progress.fenced += 1
+            _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
+            self._rejoin()
+        except TransientError as error:
+            # PostgreSQL could not be asked where to read on: without an answer nothing is read.
+            _log.warning("partitions could not be claimed", error=str(error))
+            self._clock.sleep(self._claim_delays.take_s(), self._stopping)
+            self._rejoin()
+        self._report()
+
+    def _mirror_claims(self) -> None:
+        """Tell Kafka what a former owner may have committed without telling."""
+        if self._claimed:
+            self._source.mirror(self._claimed)
+            self._claimed = {}
+
+    def _collect(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        # A register that is unknown here may have been declared a moment ago: applying the batch will tell.
+        registry = self._registry
+        items = [self._decode(registry, message) for message in messages]
+        self._builder.add(items, registry.version, self._clock.now())
+
+    def _submit(self) -> None:
+        if self._in_flight is not None:
+            if not self._builder.is_full():
+                return
+            self._wait_for_commit()
+        if self._in_flight is not None or not len(self._builder):
+            return
+        batch = self._builder.take()
+        in_flight = _InFlight(batch, Future())
+        self._in_flight = in_flight
+        threading.Thread(target=self._commit, args=(in_flight,), name="commit", daemon=True).start()
+
+    def _commit(self, in_flight: _InFlight) -> None:
+        """Run in a thread of its own."""
+        try:
+            in_flight.result.set_result(self._apply(in_flight.batch))
+        except BaseException as error:  # noqa: BLE001 - handed to the polling thread, which raises it
+            in_flight.result.set_exception(error)
+
+    def _apply(self, batch: Batch) -> Applied:
+        delays = _Delays(self._limits)
+        doubtful = stale = False
+        while True:
+            try:
+                return self._attempt(batch, doubtful=doubtful, stale=stale)
+            except RegistryChangedError as error:
+                problem: Exception = error
+                again, stale = stale, True
+                if not again:
+                    continue
+            except TransientError as error:
+                problem, doubtful = error, True
+            if self._stopping.is_set():
+                message = f"told to stop while the batch was failing: {problem}"
+                raise TransientError(message) from problem
+            self.progress.retries += 1
+            delay_s = delays.take_s()
+            _log.warning("batch failed, trying again", error=str(problem), delay_s=round(delay_s, 3))
+            self._clock.sleep(delay_s, self._stopping)
+
+    def _attempt(self, batch: Batch, *, doubtful: bool, stale: bool) -> Applied:
+        if doubtful and self._is_committed(batch):
+            return Applied()
+        if stale:
+            self._registry = self._store.registry()
+        registry = self._registry
+        if batch.registry_version != registry.version:
+            items = tuple(self._decode(registry, message) for message in batch.messages)
+            batch = replace(batch, items=items, registry_version=registry.version)
+        return self._store.apply(batch, registry)
+
+    def _is_committed(self, batch: Batch) -> bool:
+        """Ask the positions after a failure: the reply to a COMMIT may have been lost, or the server replaced."""
+        standing = self._store.standing(batch)
+        if standing is Standing.FENCED:
+            message = "its positions were moved while its outcome was unknown"
+            raise FencedError(message)
+        return standing is Standing.COMMITTED
+
+    def _settle(self, timeout_s: float = 0.0) -> bool:
+        """Take the result of the commit if it is there within the time; says whether none is under way any more."""
+        if self._in_flight is None:
+            return True
+        wait([self._in_flight.result], timeout_s)
+        if not self._in_flight.result.done():
+            return False
+        in_flight, self._in_flight = self._in_flight, None
+        applied = in_flight.result.result()
+        self.progress.add(applied)
+        self._source.mirror(in_flight.batch.next_offsets)
+        events = len(in_flight.batch.items)
+        _log.debug("committed", batch_id=applied.batch_id, events=events, movements=applied.movements)
+        return True
+
+    def _wait_for_commit(self) -> None:
+        """Hold reading back; after a while keep polling, paused, so that the group does not give us up."""
+        if self._settle(self._limits.stall_after_ms / 1000):
+            return
+        _log.warning("waiting for PostgreSQL; reading is paused")
+        self._source.pause()
+        try:
+            while not self._stopping.is_set() and not self._settle(self._limits.poll_timeout_ms / 1000):
+                self._collect(self._source.poll(1, self._limits.poll_timeout_ms / 1000))
+        finally:
+            self._source.resume()
+
+    def _on_assigned(self, bounds: Sequence[LogBounds]) -> Sequence[Claim]:
+        claims = self._store.claim(bounds) if bounds else Claims((), ())
+        for topic_partition, error in claims.stopped:
+            self.progress.stopped[topic_partition] = error
+            _log.error("partition stopped", topic_partition=str(topic_partition), error=str(error))
+        for claim in claims.taken:
+            self.progress.stopped.pop(claim.topic_partition, None)
+        self._builder.claim(claims.taken)
+        self._claimed |= {claim.topic_partition: claim.next_offset for claim in claims.taken if claim.next_offset}
+        self._claim_delays.reset()
+        _log.info("partitions assigned", positions={str(c.topic_partition): c.next_offset for c in claims.taken})
+        return claims.taken
+
+    def _on_revoked(self, partitions: Sequence[TopicPartition], lost: bool) -> None:  # noqa: FBT001 - a callback
+        # What waits is dropped, not committed: the next owner reads it again, and the hand-over stays short.
+        self._builder.release(partitions)
+        if not lost:
+            self._finish_in_flight(self._limits.revoke_budget_ms)
+        _log.info("partitions lost" if lost else "partitions revoked", partitions=[str(p) for p in partitions])
+
+    def _rejoin(self) -> None:
+        self._builder.release(list(self._builder.claims))
+        self._finish_in_flight(self._limits.revoke_budget_ms)
+        self._source.rejoin()
+
+    def _finish_in_flight(self, budget_ms: int) -> None:
+        try:
+            if not self._settle(budget_ms / 1000):
+                _log.warning("a batch is still being committed; its positions will tell whether it was in time")
+        except FencedError:
+            self.progress.fenced += 1
+        except TransientError as error:
+            _log.warning("a batch was dropped; it will be read again", error=str(error))
+
+    def _drain(self) -> None:
+        """Commit what was read, within the budget; what is left is read again by the next owner."""
+        deadline = self._clock.now() + self._limits.stop_budget_ms / 1000
+        try:
+            self._settle(self._limits.stop_budget_ms / 1000)
+            if self._in_flight is None and len(self._builder):
+                self._submit()
+                self._settle(max(0.0, deadline - self._clock.now()))
+        except (FencedError, TransientError) as error:
+            _log.warning("the last batch was dropped; it will be read again", error=str(error))
+
+    def _read_registry(self) -> None:
+        """Read the declarations, however long PostgreSQL takes to come up; gives up only when told to stop."""
+        delays = _Delays(self._limits)
+        while not self._stopping.is_set():
+            try:
+                self._registry = self._store.registry()
+            except TransientError as error:
+                _log.warning("PostgreSQL is not available, waiting", error=str(error))
+                self._clock.sleep(delays.take_s(), self._stopping)
+            else:
+                return
+
+    def _poll_timeout_s(self) -> float:
+        due_in_s = self._builder.due_in_s(self._clock.now())
+        longest = self._limits.poll_timeout_ms / 1000
+        return longest if due_in_s is None or self._in_flight is not None else min(longest, due_in_s)
+
+    def _report(self) -> None:
+        now = self._clock.now()
+        if (now - self._reported_at) * 1000 >= self._limits.report_every_ms:
+            self._reported_at = now
+            _log.info("progress", **self.progress.summary())

@@ -1,0 +1,122 @@
+-- The tables every register shares. Applied with search_path set to the product's schema, in one transaction.
+
+CREATE TABLE _registers (
+    name text PRIMARY KEY,
+    kind text NOT NULL,
+    dimensions jsonb NOT NULL,
+    resources jsonb NOT NULL,
+    totals_period text NOT NULL,
+    partition_by text NOT NULL,
+    high_write boolean NOT NULL,
+    recorder_type text NOT NULL,
+    time_zone text NOT NULL,
+    tombstone_unposts boolean NOT NULL,
+    period_min date NOT NULL,
+    period_max date NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _registers IS 'One row per register: its declaration.';
+COMMENT ON COLUMN _registers.dimensions IS 'Array of {name, type} in column order.';
+
+CREATE TABLE _registry_version (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    version bigint NOT NULL
+);
+COMMENT ON TABLE _registry_version IS
+'Raised by every change of a declaration; a batch decoded under another version is decoded again.';
+INSERT INTO _registry_version (version) VALUES (1);
+
+CREATE TABLE _templates (
+    name text PRIMARY KEY,
+    body text NOT NULL
+);
+COMMENT ON TABLE _templates IS 'The files of sql/register, from which register_create makes a register''s objects.';
+
+-- One row changes with every batch: room in the page keeps the updates HOT.
+CREATE TABLE _positions (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    consumer_group text NOT NULL,
+    topic text NOT NULL,
+    topic_id text,
+    partition integer NOT NULL,
+    next_offset bigint NOT NULL CHECK (next_offset >= 0),
+    epoch bigint NOT NULL DEFAULT 1,
+    owner text NOT NULL,
+    last_event_at timestamptz,
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (consumer_group, topic, partition)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE _positions IS
+'The truth about what has been applied: the next offset to read of each topic partition, and the epoch of its owner.';
+COMMENT ON COLUMN _positions.epoch IS 'Raised when a worker takes the partition; a batch of an older epoch is fenced.';
+
+CREATE SEQUENCE _batch_id AS bigint;
+
+CREATE TABLE _batches (
+    batch_id bigint NOT NULL,
+    position_id integer NOT NULL REFERENCES _positions (id),
+    first_offset bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    events integer NOT NULL,
+    applied integer NOT NULL,
+    duplicates integer NOT NULL,
+    stale integer NOT NULL,
+    dead_letters integer NOT NULL,
+    movements integer NOT NULL,
+    worker text NOT NULL,
+    committed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (batch_id, position_id),
+    CHECK (events = applied + duplicates + stale + dead_letters)
+);
+COMMENT ON TABLE _batches IS
+'One row per batch and topic partition: every offset below a position is in exactly one of these counts.';
+CREATE INDEX ON _batches (position_id, next_offset);
+
+CREATE TABLE _dead_letters (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'retried', 'dropped')),
+    reason text NOT NULL,
+    path text NOT NULL,
+    detail text NOT NULL,
+    sqlstate text,
+    register text,
+    recorder text,
+    event_id text,
+    position_id integer REFERENCES _positions (id),
+    event_offset bigint NOT NULL,
+    event_at timestamptz,
+    event_key bytea,
+    event_value bytea,
+    header_names text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    batch_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    settled_at timestamptz,
+    settled_note text,
+    UNIQUE (position_id, event_offset)
+);
+COMMENT ON TABLE _dead_letters IS 'Events that were refused, byte for byte, with the reason.';
+CREATE INDEX ON _dead_letters (id) WHERE state = 'waiting';
+
+CREATE TABLE _maintenance (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    register text NOT NULL,
+    task text NOT NULL,
+    dim_hash bigint,
+    rows_changed bigint NOT NULL DEFAULT 0,
+    done_by text NOT NULL DEFAULT session_user,
+    done_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _maintenance IS
+'What was mended in derived tables, and by whom. A trigger does the work of each row: derived tables take changes from triggers only.';
+
+CREATE TABLE _detached_partitions (
+    partition_name text PRIMARY KEY,
+    register text NOT NULL,
+    from_date date NOT NULL,
+    before_date date NOT NULL,
+    movements bigint NOT NULL,
+    detached_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _detached_partitions IS
+'Partitions whose movements left their register; their sums per cell and day stay behind as its opening balance.';

@@ -1,0 +1,44 @@
+-- Extending a register. Nothing here loses data: columns are only added.
+CREATE OR REPLACE FUNCTION register_alter(
+    p_name text, add_dimensions jsonb DEFAULT NULL, add_resources jsonb DEFAULT NULL, high_write boolean DEFAULT NULL,
+    tombstone_unposts boolean DEFAULT NULL, period_min date DEFAULT NULL, period_max date DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+#variable_conflict use_variable
+DECLARE
+    register _registers;
+    dimensions jsonb := '[]';
+    resources jsonb := '[]';
+BEGIN
+    IF high_write THEN
+        PERFORM _fail('TS003', format('register %s: high_write is not available yet', p_name), 'Leave high_write out.');
+    END IF;
+    -- Batches wait here and then read the declarations again; readers go on until tables really change.
+    PERFORM _change_registry();
+    register := _register(p_name);
+    IF add_dimensions NOT IN ('{}', '[]', 'null') THEN
+        dimensions := _columns(add_dimensions, 'dimension', p_name);
+    END IF;
+    IF add_resources NOT IN ('{}', '[]', 'null') THEN
+        resources := _columns(add_resources, 'resource', p_name);
+    END IF;
+    register.dimensions := register.dimensions || dimensions;
+    register.resources := register.resources || resources;
+    register.tombstone_unposts := coalesce(tombstone_unposts, register.tombstone_unposts);
+    register.period_min := coalesce(period_min, register.period_min);
+    register.period_max := coalesce(period_max, register.period_max);
+    register := _check_declaration(register);
+    UPDATE _registers AS r SET
+        dimensions = register.dimensions, resources = register.resources, tombstone_unposts = register.tombstone_unposts,
+        period_min = register.period_min, period_max = register.period_max
+    WHERE r.name = p_name;
+    IF dimensions <> '[]' OR resources <> '[]' THEN
+        PERFORM _add_columns(register, dimensions, resources);
+    ELSE
+        PERFORM _install_functions(register);
+    END IF;
+    PERFORM _grant_register(register);
+END
+$$;
+COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, date) IS
+'Adds dimensions (null in old movements) and resources (0 in old movements), or changes what is not given as null. '
+'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table.';

@@ -1,0 +1,16 @@
+CREATE OR REPLACE FUNCTION register_verify(p_name text) RETURNS TABLE (
+    check_type text, dim_hash bigint, period date, expected jsonb, actual jsonb, status text
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    register _registers := _register(p_name);
+    checks text;
+BEGIN
+    -- One statement, so one snapshot: batches that commit meanwhile are seen by all parts of it or by none.
+    SELECT string_agg(_verify_statement(register, c.grain), ' UNION ALL ' ORDER BY c.ordinality) INTO checks
+    FROM unnest(CASE register.kind WHEN 'balance' THEN ARRAY['balance'] ELSE '{}' END || _grains(register)) WITH ORDINALITY
+        AS c (grain, ordinality);
+    RETURN QUERY EXECUTE format('WITH days AS MATERIALIZED (%s) SELECT * FROM (%s) AS checks', _day_sums(register, NULL), checks);
+END
+$$;
+COMMENT ON FUNCTION register_verify(text) IS
+'Compares totals and balances with the movements, in one snapshot. One row per difference, and one row OK for each check without any.';

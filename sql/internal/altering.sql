@@ -1,0 +1,87 @@
+-- How a register gets more columns: what depends on them goes first and is made anew from the templates.
+CREATE OR REPLACE FUNCTION _add_columns(p_register _registers, p_dimensions jsonb, p_resources jsonb) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    fragments jsonb := _fragments(p_register);
+BEGIN
+    EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', p_register.name || '_movements');
+    PERFORM _drop_dependents(p_register);
+    PERFORM _add_movement_columns(p_register, p_dimensions, p_resources);
+    PERFORM _add_derived_columns(p_register, p_dimensions, p_resources);
+    EXECUTE _render('pending_table', fragments);
+    PERFORM _install_functions(p_register);
+    EXECUTE _render('pending_triggers', fragments);
+    IF p_dimensions <> '[]' THEN
+        PERFORM _maintain(p_register.name, 'add dimensions');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _add_columns(_registers, jsonb, jsonb) IS 'Adds columns to a register whose declaration has them already.';
+
+CREATE OR REPLACE FUNCTION _drop_dependents(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    suffix text;
+BEGIN
+    FOREACH suffix IN ARRAY ARRAY['_journal', '_balances', '_turnovers_day', '_turnovers_month', '_turnovers_year'] LOOP
+        EXECUTE format('DROP VIEW IF EXISTS %I', p_register.name || suffix);
+    END LOOP;
+    EXECUTE format('DROP FUNCTION IF EXISTS %I(date)', p_register.name || '_balance_at');
+    EXECUTE format('DROP FUNCTION %I(date, date)', p_register.name || '_turnover_between');
+    EXECUTE format('DROP TABLE %I', p_register.name || '_pending_folds');
+    EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_fold', p_register.name || '_delta');
+    EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_merge_pending', p_register.name || '_delta');
+    EXECUTE format('DROP TYPE %I', p_register.name || '_delta');
+END
+$$;
+COMMENT ON FUNCTION _drop_dependents(_registers) IS
+'Drops what holds a register''s columns in their old number; fails when somebody''s own view depends on one of ours.';
+
+CREATE OR REPLACE FUNCTION _add_movement_columns(p_register _registers, p_dimensions jsonb, p_resources jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    movements text := p_register.name || '_movements';
+    added jsonb := _fragments(jsonb_populate_record(p_register, jsonb_build_object('dimensions', p_dimensions, 'resources', p_resources)));
+BEGIN
+    IF p_dimensions <> '[]' THEN
+        EXECUTE format('ALTER TABLE %I DROP COLUMN dim_hash', movements);
+        EXECUTE format('ALTER TABLE %I %s', movements, _add_clauses(added ->> 'dimension_columns'));
+        EXECUTE format(
+            'ALTER TABLE %I ADD COLUMN dim_hash bigint GENERATED ALWAYS AS (hash_record_extended(ROW(%s), 0)) STORED',
+            movements, _column_list(p_register.dimensions, '{c}'));
+        EXECUTE format('CREATE INDEX ON %I (dim_hash, period)', movements);
+    END IF;
+    IF p_resources <> '[]' THEN
+        EXECUTE format('ALTER TABLE %I %s', movements, _add_clauses(added ->> 'resource_columns')
+            || coalesce(', ' || regexp_replace(added ->> 'finite_checks', '(^|, )CHECK', '\1ADD CHECK', 'g'), ''));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _add_movement_columns(_registers, jsonb, jsonb) IS 'Adds columns to movements; the cells'' keys follow.';
+
+CREATE OR REPLACE FUNCTION _add_derived_columns(p_register _registers, p_dimensions jsonb, p_resources jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    added jsonb := _fragments(jsonb_populate_record(p_register, jsonb_build_object('dimensions', p_dimensions, 'resources', p_resources)));
+    derived text;
+BEGIN
+    FOR derived IN SELECT t FROM _derived_tables(p_register) AS t LOOP
+        EXECUTE format(
+            'ALTER TABLE %I %s', derived,
+            concat_ws(', ', _add_clauses(added ->> 'dimension_columns'), _add_clauses(added ->> 'sum_columns')));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION _add_derived_columns(_registers, jsonb, jsonb) IS 'Adds columns to totals, balances and opening balances.';
+
+CREATE OR REPLACE FUNCTION _add_clauses(p_columns text) RETURNS text LANGUAGE sql IMMUTABLE
+-- Between columns stands a comma and a space; in numeric(18,3) there is no space.
+RETURN 'ADD COLUMN ' || replace(p_columns, ', ', ', ADD COLUMN ');
+COMMENT ON FUNCTION _add_clauses(text) IS 'A list of column definitions as the clauses of ALTER TABLE; null when there is none.';
+
+CREATE OR REPLACE FUNCTION _derived_tables(p_register _registers) RETURNS SETOF text LANGUAGE sql STABLE AS $$
+    SELECT p_register.name || '_opening'
+    UNION ALL
+    SELECT p_register.name || '_totals_' || g FROM unnest(_grains(p_register)) AS g
+    UNION ALL
+    SELECT p_register.name || '_balance_cache' WHERE p_register.kind = 'balance'
+$$;
+COMMENT ON FUNCTION _derived_tables(_registers) IS 'The tables that hold sums of a register''s movements.';

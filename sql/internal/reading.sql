@@ -1,0 +1,256 @@
+-- Reading, once for all registers. A range is covered by whole years, then months, then days, never by movements
+-- (unless the register keeps no totals fine enough for its ends).
+CREATE OR REPLACE FUNCTION _filter(p_register _registers, p_filter jsonb) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unknown text;
+    problem text;
+    conditions text;
+BEGIN
+    IF p_filter IS NULL OR p_filter = 'null' THEN
+        RETURN 'true';
+    END IF;
+    IF jsonb_typeof(p_filter) <> 'object' THEN
+        PERFORM _fail(
+            'TS011', format('register %s: dimensions must be an object, not %s', p_register.name, jsonb_typeof(p_filter)),
+            'Give an object like {"warehouse": 1}.'
+        );
+    END IF;
+    SELECT k INTO unknown FROM jsonb_object_keys(p_filter) AS k
+    WHERE NOT EXISTS (SELECT 1 FROM jsonb_array_elements(p_register.dimensions) AS d WHERE d ->> 'name' = k) LIMIT 1;
+    IF unknown IS NOT NULL THEN
+        PERFORM _unknown_dimension(p_register, unknown);
+    END IF;
+    SELECT format('register %s: dimensions.%s: %s', p_register.name, d ->> 'name', _value_problem(d ->> 'type', p_filter -> (d ->> 'name')))
+    INTO problem FROM jsonb_array_elements(p_register.dimensions) AS d
+    WHERE p_filter ? (d ->> 'name') AND _value_problem(d ->> 'type', p_filter -> (d ->> 'name')) IS NOT NULL LIMIT 1;
+    IF problem IS NOT NULL THEN
+        PERFORM _fail('TS011', problem, 'Give a value of the dimension''s type, or null for cells without one.');
+    END IF;
+    -- Values stay in the parameter $1; only declared names and types become part of the statement.
+    SELECT string_agg(
+        CASE
+            WHEN p_filter -> (d ->> 'name') = 'null' THEN format('t.%I IS NULL', d ->> 'name')
+            ELSE format('t.%I = %s', d ->> 'name', _filter_value(d, p_register.time_zone))
+        END, ' AND '
+    ) INTO conditions
+    FROM jsonb_array_elements(p_register.dimensions) AS d
+    WHERE p_filter ? (d ->> 'name');
+    IF p_filter ?& (SELECT array_agg(d ->> 'name') FROM jsonb_array_elements(p_register.dimensions) AS d) THEN
+        -- Every dimension is given, so this is one cell and its key finds it.
+        conditions := conditions || ' AND t.dim_hash = hash_record_extended(ROW('
+            || (SELECT string_agg(_filter_value(d.value, p_register.time_zone), ', ' ORDER BY d.ordinality)
+                FROM jsonb_array_elements(p_register.dimensions) WITH ORDINALITY AS d)
+            || '), 0)';
+    END IF;
+    RETURN coalesce(conditions, 'true');
+END
+$$;
+COMMENT ON FUNCTION _filter(_registers, jsonb) IS 'A filter as a condition on t whose values are read from the parameter $1.';
+
+CREATE OR REPLACE FUNCTION _filter_value(p_dimension jsonb, p_time_zone text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE
+    WHEN p_dimension ->> 'type' = 'timestamptz'
+        THEN format('_read_instant($1 ->> %L, %L)', p_dimension ->> 'name', p_time_zone)
+    WHEN p_dimension ->> 'type' ~ '^(text|varchar)' THEN format('($1 ->> %L) COLLATE "C"', p_dimension ->> 'name')
+    WHEN p_dimension ->> 'type' LIKE 'numeric%' THEN format('($1 ->> %L)::numeric', p_dimension ->> 'name')
+    ELSE format('($1 ->> %L)::%s', p_dimension ->> 'name', p_dimension ->> 'type')
+END;
+COMMENT ON FUNCTION _filter_value(jsonb, text) IS 'The expression that reads one dimension''s value from the filter in $1.';
+
+CREATE OR REPLACE FUNCTION _unknown_dimension(p_register _registers, p_name text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM _fail(
+        'TS011', format('register %s has no dimension %s', p_register.name, p_name),
+        format('Dimensions: %s.', (SELECT string_agg(d ->> 'name', ', ') FROM jsonb_array_elements(p_register.dimensions) AS d))
+    );
+END
+$$;
+COMMENT ON FUNCTION _unknown_dimension(_registers, text) IS 'Fails with the names that there are.';
+
+CREATE OR REPLACE FUNCTION _group_columns(p_register _registers, p_group_by jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    unknown text;
+BEGIN
+    IF p_group_by IS NULL OR p_group_by = 'null' THEN
+        RETURN '[]';
+    END IF;
+    IF jsonb_typeof(p_group_by) = 'string' THEN
+        p_group_by := jsonb_build_array(p_group_by);
+    END IF;
+    IF jsonb_typeof(p_group_by) <> 'array' OR p_group_by @? '$[*] ? (@.type() != "string")' THEN
+        PERFORM _fail(
+            'TS011', format('register %s: group_by must be an array of dimension names', p_register.name),
+            'Give an array like ["product"].'
+        );
+    END IF;
+    SELECT g INTO unknown FROM jsonb_array_elements_text(p_group_by) AS g
+    WHERE NOT EXISTS (SELECT 1 FROM jsonb_array_elements(p_register.dimensions) AS d WHERE d ->> 'name' = g) LIMIT 1;
+    IF unknown IS NOT NULL THEN
+        PERFORM _unknown_dimension(p_register, unknown);
+    END IF;
+    RETURN (
+        SELECT coalesce(jsonb_agg(d.value ORDER BY d.ordinality), '[]')
+        FROM jsonb_array_elements(p_register.dimensions) WITH ORDINALITY AS d
+        WHERE p_group_by ? (d.value ->> 'name')
+    );
+END
+$$;
+COMMENT ON FUNCTION _group_columns(_registers, jsonb) IS 'The declared dimensions among group_by, in the register''s order.';
+
+CREATE OR REPLACE FUNCTION _cover(p_grains text[], p_from date, p_to date)
+RETURNS TABLE (grain text, starts date, ends date) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    coarse text := p_grains[cardinality(p_grains)];
+    finer text[] := p_grains[1:cardinality(p_grains) - 1];
+    first_whole date;
+    last_whole date;
+BEGIN
+    -- [p_from, p_to) in the coarsest grain as far as whole buckets go; what is left at both ends in finer ones.
+    IF p_from >= p_to THEN
+        RETURN;
+    END IF;
+    IF coarse IS NULL THEN
+        RETURN QUERY SELECT 'movement', p_from, p_to;
+        RETURN;
+    END IF;
+    IF coarse = 'day' THEN
+        RETURN QUERY SELECT coarse, p_from, p_to;
+        RETURN;
+    END IF;
+    first_whole := date_trunc(coarse, p_from::timestamp)::date;
+    IF first_whole < p_from THEN
+        first_whole := (first_whole + ('1 ' || coarse)::interval)::date;
+    END IF;
+    last_whole := date_trunc(coarse, p_to::timestamp)::date;
+    IF first_whole < last_whole THEN
+        RETURN QUERY SELECT coarse, first_whole, last_whole;
+        RETURN QUERY SELECT * FROM _cover(finer, p_from, first_whole);
+        RETURN QUERY SELECT * FROM _cover(finer, last_whole, p_to);
+    ELSE
+        RETURN QUERY SELECT * FROM _cover(finer, p_from, p_to);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _cover(text[], date, date) IS
+'Splits the days from p_from to before p_to into ranges of the coarsest totals that fit exactly.';
+
+CREATE OR REPLACE FUNCTION _instant(p_day date, p_time_zone text) RETURNS text LANGUAGE sql STABLE
+RETURN format('(%L::date::timestamp AT TIME ZONE %L)', p_day, p_time_zone);
+COMMENT ON FUNCTION _instant(date, text) IS
+'The expression of a local midnight. Not the instant as text: in some styles that is read as another one.';
+
+CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text) RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT format(
+        'SELECT %s, %s FROM %I AS t WHERE %s', _column_list(p_register.dimensions, 't.{c}'),
+        _column_list(p_register.resources, 't.{c}{exact} AS {c}'), p_register.name || p_source, p_condition
+    )
+$$;
+COMMENT ON FUNCTION _turnover_piece(_registers, text, text) IS 'A statement that returns the dimensions and resources of some rows of one view.';
+
+CREATE OR REPLACE FUNCTION _days_of_movements(p_register _registers, p_from date, p_before date) RETURNS text LANGUAGE sql STABLE AS $$
+    -- The day decides; the instants only tell which partitions to read. Midnight may be a wide thing where clocks go back.
+    SELECT format(
+        't.day >= %1$L::date AND t.day < %2$L::date AND t.period >= %3$s AND t.period < %4$s', p_from, p_before,
+        _instant(CASE WHEN p_from > '-infinity' THEN p_from - 1 ELSE p_from END, p_register.time_zone),
+        _instant(CASE WHEN p_before < 'infinity' THEN p_before + 1 ELSE p_before END, p_register.time_zone)
+    )
+$$;
+COMMENT ON FUNCTION _days_of_movements(_registers, date, date) IS 'The condition on a row t of the journal that it is of these days.';
+
+CREATE OR REPLACE FUNCTION _turnover_source(p_register _registers, p_from date, p_to date, p_condition text)
+RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        (
+            SELECT string_agg(
+                CASE c.grain
+                    WHEN 'movement' THEN _turnover_piece(
+                        p_register, '_journal', _days_of_movements(p_register, c.starts, c.ends) || ' AND ' || p_condition)
+                    || ' UNION ALL ' || _turnover_piece(
+                        p_register, '_opening',
+                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition))
+                    ELSE _turnover_piece(
+                        p_register, '_turnovers_' || c.grain,
+                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition))
+                END, ' UNION ALL '
+            )
+            FROM _cover(
+                _grains(p_register), coalesce(p_from, '-infinity'), CASE WHEN p_to < 'infinity' THEN p_to + 1 ELSE 'infinity' END
+            ) AS c
+        ),
+        _turnover_piece(p_register, '_turnovers_year', 'false')
+    )
+$$;
+COMMENT ON FUNCTION _turnover_source(_registers, date, date, text) IS
+'A statement that returns the dimensions and resources of everything between two days, both included.';
+
+CREATE OR REPLACE FUNCTION _turnover_rows(p_register text, p_from date, p_to date) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    register _registers := _register(p_register);
+BEGIN
+    RETURN format(
+        'SELECT %1$s, %2$s FROM (%3$s) AS t GROUP BY %1$s HAVING %4$s', _column_list(register.dimensions, 't.{c}'),
+        _column_list(register.resources, 'sum(t.{c})::{sum}'), _turnover_source(register, p_from, p_to, 'true'),
+        _column_list(register.resources, 'sum(t.{c}) <> 0', ' OR ')
+    );
+END
+$$;
+COMMENT ON FUNCTION _turnover_rows(text, date, date) IS 'A statement that returns the turnover of every cell that has one.';
+
+CREATE OR REPLACE FUNCTION _sums_as_json(p_register _registers, p_group jsonb) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT 'jsonb_build_object(' || string_agg(
+        format(CASE part WHEN 'group' THEN '%L, t.%I' ELSE '%L, coalesce(sum(t.%I), 0)' END, name, name), ', ' ORDER BY part, ordinality
+    ) || ')'
+    FROM (
+        SELECT 'group' AS part, g.value ->> 'name' AS name, g.ordinality
+        FROM jsonb_array_elements(p_group) WITH ORDINALITY AS g
+        UNION ALL
+        SELECT 'sum', r.value ->> 'name', r.ordinality
+        FROM jsonb_array_elements(p_register.resources) WITH ORDINALITY AS r
+    ) AS parts
+$$;
+COMMENT ON FUNCTION _sums_as_json(_registers, jsonb) IS 'The expression of a result object: the grouped dimensions, then the sums.';
+
+CREATE OR REPLACE FUNCTION _read_sums(p_register _registers, p_source text, p_filter jsonb, p_group_by jsonb)
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    grouped jsonb := _group_columns(p_register, p_group_by);
+    group_list text := _column_list(grouped, 't.{c}');
+BEGIN
+    RETURN QUERY EXECUTE format(
+        'SELECT %s FROM (%s) AS t %s', _sums_as_json(p_register, grouped), p_source,
+        CASE WHEN group_list IS NULL THEN '' ELSE format('GROUP BY %1$s HAVING %2$s ORDER BY %1$s', group_list,
+            _column_list(p_register.resources, 'sum(t.{c}) <> 0', ' OR ')) END
+    ) USING p_filter;
+END
+$$;
+COMMENT ON FUNCTION _read_sums(_registers, text, jsonb, jsonb) IS
+'The sums of a source as objects, one for each group that is not zero; without groups a single one.';
+
+CREATE OR REPLACE FUNCTION _read_turnover(p_register text, p_from date, p_to date, p_filter jsonb, p_group_by jsonb)
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    register _registers := _register(p_register);
+BEGIN
+    RETURN QUERY SELECT _read_sums(
+        register, _turnover_source(register, p_from, p_to, _filter(register, p_filter)), p_filter, p_group_by
+    );
+END
+$$;
+COMMENT ON FUNCTION _read_turnover(text, date, date, jsonb, jsonb) IS 'What REGISTER_turnover() returns.';
+
+CREATE OR REPLACE FUNCTION _read_balance(p_register text, p_filter jsonb, p_at date, p_group_by jsonb)
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    register _registers := _register(p_register);
+    condition text := _filter(register, p_filter);
+BEGIN
+    RETURN QUERY SELECT _read_sums(
+        register, CASE
+            WHEN p_at IS NULL THEN _turnover_piece(register, '_balances', condition)
+            ELSE _turnover_source(register, NULL, p_at, condition)
+        END, p_filter, p_group_by
+    );
+END
+$$;
+COMMENT ON FUNCTION _read_balance(text, jsonb, date, jsonb) IS 'What REGISTER_balance() and REGISTER_balance_by() return.';

@@ -1,0 +1,25 @@
+-- Declarations.
+
+-- name: list_registers
+-- Every register's declaration.
+SELECT
+    name, kind, dimensions, resources, totals_period, partition_by, high_write, recorder_type, time_zone, tombstone_unposts,
+    period_min, period_max
+FROM {schema}._registers ORDER BY name;
+
+-- name: create_register
+-- Declare a register.
+SELECT {schema}.register_create(
+    %(name)s, %(dimensions)s::jsonb, %(resources)s::jsonb, %(kind)s, %(totals_period)s, %(partition_by)s, %(high_write)s,
+    %(recorder_type)s, %(time_zone)s, %(tombstone_unposts)s, %(period_min)s, %(period_max)s
+);
+
+-- name: alter_register
+-- Add columns to a register, and change what it accepts.
+SELECT {schema}.register_alter(
+    %(name)s, %(dimensions)s::jsonb, %(resources)s::jsonb, NULL, %(tombstone_unposts)s, %(period_min)s::date, %(period_max)s::date
+);
+
+-- name: verify_register
+-- Compare a register's totals and balances with its movements.
+SELECT check_type, dim_hash, period, expected, actual, status FROM {schema}.register_verify(%(register)s);

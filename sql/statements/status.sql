@@ -1,0 +1,18 @@
+-- What an operator asks first.
+
+-- name: list_positions
+-- Every position of a group, with the last batch that moved it and what its batches did.
+SELECT
+    p.topic, p.partition, p.topic_id, p.next_offset, p.epoch, p.owner, p.last_event_at, clock_timestamp(),
+    coalesce(b.events, 0), coalesce(b.applied, 0), coalesce(b.duplicates, 0), coalesce(b.stale, 0),
+    coalesce(b.dead_letters, 0), coalesce(b.movements, 0), b.last_batch_id, b.last_committed_at
+FROM {schema}._positions AS p
+LEFT JOIN LATERAL (
+    SELECT
+        sum(x.events)::bigint AS events, sum(x.applied)::bigint AS applied, sum(x.duplicates)::bigint AS duplicates,
+        sum(x.stale)::bigint AS stale, sum(x.dead_letters)::bigint AS dead_letters, sum(x.movements)::bigint AS movements,
+        max(x.batch_id) AS last_batch_id, max(x.committed_at) AS last_committed_at
+    FROM {schema}._batches AS x WHERE x.position_id = p.id
+) AS b ON true
+WHERE p.consumer_group = %(consumer_group)s
+ORDER BY p.topic, p.partition;

@@ -1,0 +1,1 @@
+"""Tests by cost: unit, property, database, acceptance, packaging; what they share is in `support`."""

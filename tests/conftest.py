@@ -1,0 +1,12 @@
+"""Loads the fixture plugins. Each module of `tests.support` named here says what it offers."""
+
+# A plugin comes after those that it imports: pytest rewrites the assertions of a module that it loads itself.
+pytest_plugins = (
+    "tests.support.seeds",
+    "tests.support.program",
+    "tests.support.postgres",
+    "tests.support.pipeline",
+    "tests.support.kafka",
+    "tests.support.members",
+    "tests.support.header",
+)

@@ -1,0 +1,377 @@
+"""Each record is applied once: two workers with one partition, lost connections, replies that never come, replays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from ingest.domain.applying import Applied, Standing
+from ingest.domain.plans import Outcome
+from ingest.domain.positions import TopicPartition
+from ingest.errors import FencedError, RegistryChangedError, TransientError
+from ingest.postgres import registers
+from tests.support.events import INVENTORY
+from tests.support.pipeline import (
+    TOPIC,
+    Consumer,
+    Pipeline,
+    line,
+    movement,
+    repost,
+    unpost,
+)
+from tests.support.postgres import Database
+from tests.support.proxy import COMMIT, Cut, Proxy
+from tests.support.sessions import Running, holding, together, wait_for_waiters
+
+Pipelines = Callable[..., Pipeline]
+
+# What a session can hold, in the order in which a batch comes to it, and so where a batch can be caught.
+STEPS = {
+    "declarations": "SELECT pg_advisory_xact_lock(_lock_key('registry'))",
+    "position": "SELECT 1 FROM _positions FOR UPDATE",
+    "recorder": "SELECT 1 FROM inventory_recorders FOR UPDATE",
+    "batch row": "LOCK TABLE _batches IN SHARE MODE",
+    "movements": "LOCK TABLE inventory_movements IN SHARE MODE",
+    "day totals": "SELECT 1 FROM inventory_totals_day FOR UPDATE",
+    "balance": "SELECT 1 FROM inventory_balance_cache FOR UPDATE",
+}
+
+
+def seeded(pipelines: Pipelines) -> tuple[Pipeline, Consumer]:
+    """A pipeline where recorder, cell and totals exist, with more to apply."""
+    pipeline = pipelines()
+    first = pipeline.consumer("first")
+    pipeline.send(movement("r1", line(1, "1")))
+    first.apply()
+    pipeline.send(movement("r1", line(1, "10")), movement("r2", line(1, "100"), line(2, "1")))
+    return pipeline, first
+
+
+EXPECTED = {(1, 1, "A"): 111, (1, 2, "A"): 1}
+
+
+def test_a_former_owner_applies_nothing(pipelines: Pipelines) -> None:
+    """Once another worker has claimed the partition, a batch of the former owner changes nothing at all."""
+    pipeline, zombie = seeded(pipelines)
+    late = zombie.batch()
+    owner = pipeline.consumer("owner")
+    with pytest.raises(FencedError):
+        zombie.store.apply(late, pipeline.registry)
+    assert pipeline.balances() == {(1, 1, "A"): 1}
+    assert zombie.store.standing(late) is Standing.FENCED
+    owner.apply()
+    with pytest.raises(FencedError):
+        zombie.store.apply(late, pipeline.registry)
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+def test_one_claim_in_two_hands(pipelines: Pipelines) -> None:
+    """Even two stores with the very same claim cannot both apply a batch: only one finds the position expected."""
+    pipeline, first = seeded(pipelines)
+    twin = Consumer(pipeline, pipeline.store("twin"), dict(first.claims))
+    batch = first.batch()
+    errors = together(
+        lambda: first.store.apply(batch, pipeline.registry), lambda: twin.store.apply(batch, pipeline.registry)
+    )
+    assert sorted(type(error).__name__ for error in errors) == ["FencedError", "NoneType"]
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_claim_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> None:
+    """Wherever a batch is when another worker claims its partition: all of it is applied, or nothing; never twice."""
+    pipeline, zombie = seeded(pipelines)
+    batch = zombie.batch()
+    owner = Consumer(pipeline, pipeline.store("owner"))
+    with holding(pipeline.database, STEPS[step]):
+        applying = Running(lambda: zombie.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database)
+        claiming = Running(owner.claim)
+        if step != "declarations":
+            wait_for_waiters(pipeline.database, 2)
+    claiming.result()
+    error = applying.error()
+    assert error is None or isinstance(error, FencedError)
+    (claim,) = owner.claims.values()
+    assert claim.next_offset == (1 if error else 3)
+    if error:
+        owner.apply()
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_session_that_is_killed_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> None:
+    """Whatever a batch had done when its session ended is gone; the positions say so, and it is applied again."""
+    pipeline, consumer = seeded(pipelines)
+    batch = consumer.batch()
+    with holding(pipeline.database, STEPS[step]), pipeline.database.connect() as owner:
+        applying = Running(lambda: consumer.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database)
+        owner.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        assert isinstance(applying.error(), TransientError)
+    assert consumer.store.standing(batch) is Standing.NOT_COMMITTED
+    consumer.apply(batch)
+    assert consumer.store.standing(batch) is Standing.COMMITTED
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+@pytest.mark.parametrize("where", list(Cut))
+def test_a_connection_that_breaks_at_the_commit(pipelines: Pipelines, where: Cut) -> None:
+    """Before COMMIT and after it look alike to the worker; the positions tell them apart."""
+    pipeline, first = seeded(pipelines)
+    with Proxy(pipeline.database.dsn) as proxy:
+        store = pipeline.store("behind the proxy", dsn=proxy.dsn)
+        consumer = Consumer(pipeline, store, dict(first.claims))
+        batch = consumer.batch()
+        proxy.cut(COMMIT, where, skip=1)  # the first one is of the partitions
+        with pytest.raises(TransientError):
+            store.apply(batch, pipeline.registry)
+        assert proxy.cuts == 1
+        if where is Cut.AFTER:
+            assert store.standing(batch) is Standing.COMMITTED
+            with pytest.raises(FencedError):
+                store.apply(batch, pipeline.registry)
+        else:
+            assert store.standing(batch) is Standing.NOT_COMMITTED
+            consumer.apply(batch)
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+def test_a_connection_that_breaks_anywhere(pipelines: Pipelines) -> None:
+    """Whichever message of a batch is the one that the network swallows, the batch can be repeated."""
+    pipeline, first = seeded(pipelines)
+    words = [b"set_config", b"_lock_key", b"_registry_version", b"_positions", b"_recorders", b"_batch_id", b"COPY"]
+    with Proxy(pipeline.database.dsn) as proxy:
+        store = pipeline.store("behind the proxy", dsn=proxy.dsn)
+        consumer = Consumer(pipeline, store, dict(first.claims))
+        for number, word in enumerate(words):
+            pipeline.send(repost("r1", line(1, f"{number}")))
+            batch = consumer.batch()
+            for where in Cut:
+                proxy.cut(word, where)
+                with pytest.raises(TransientError):
+                    store.apply(batch, pipeline.registry)
+            proxy.heal()
+            assert store.standing(batch) is Standing.NOT_COMMITTED
+            consumer.apply(batch)
+    assert pipeline.balances() == {(1, 1, "A"): 100 + len(words) - 1, (1, 2, "A"): 1}
+    pipeline.check()
+
+
+def test_one_stolen_partition_stops_the_whole_batch(pipelines: Pipelines) -> None:
+    """A batch of several partitions is applied as a whole or not at all."""
+    pipeline = pipelines(partitions=3)
+    zombie = pipeline.consumer("zombie")
+    for number in range(3):
+        pipeline.send(movement(f"r{number}", line(number, "1")), partition=number)
+    batch = zombie.batch()
+    pipeline.consumer("owner", partitions=[1])
+    with pytest.raises(FencedError, match="1 of 3 partitions"):
+        zombie.store.apply(batch, pipeline.registry)
+    assert pipeline.balances() == {}
+    assert pipeline.value("SELECT sum(next_offset) FROM _positions") == 0
+
+
+def test_standing_of_a_position_that_went_back(pipelines: Pipelines) -> None:
+    """A server that lost its last commits is noticed: neither before nor after the batch means everything anew."""
+    pipeline, consumer = seeded(pipelines)
+    batch = consumer.batch()
+    with pipeline.database.connect() as owner:
+        owner.execute("UPDATE accum._positions SET next_offset = 0")
+    assert consumer.store.standing(batch) is Standing.FENCED
+    with pytest.raises(FencedError):
+        consumer.store.apply(batch, pipeline.registry)
+
+
+def test_the_whole_stream_again(pipelines: Pipelines) -> None:
+    """Everything read a second time, by moved positions or produced anew, changes nothing and is counted."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    pipeline.send(
+        movement("r1", line(1, "5"), line(2, "7")),
+        movement("r2", line(1, "3"), revision=1),
+        repost("r1", line(2, "4")),
+        repost("r2", line(3, "9"), revision=2),
+        unpost("r1"),
+        movement("r1", line(5, "2.5")),
+    )
+    consumer.apply()
+    expected = pipeline.rows("SELECT recorder, product, quantity FROM inventory_journal ORDER BY 1, 2, 3")
+    versions = pipeline.rows("SELECT product, version FROM inventory_balance_cache ORDER BY 1")
+    pipeline.check()
+    with pipeline.database.connect() as owner:
+        owner.execute("UPDATE accum._positions SET next_offset = 0")
+    consumer.claim()
+    applied = consumer.apply()
+    assert applied.outcomes == {Outcome.DUPLICATE: 6}
+    assert applied.movements == 0
+    pipeline.send(*[message.value for message in pipeline.log[TopicPartition(TOPIC, 0)]])
+    assert consumer.apply().outcomes == {Outcome.DUPLICATE: 6}
+    assert pipeline.rows("SELECT recorder, product, quantity FROM inventory_journal ORDER BY 1, 2, 3") == expected
+    assert pipeline.rows("SELECT product, version FROM inventory_balance_cache ORDER BY 1") == versions
+    assert registers.verify_register(pipeline.access, "inventory") == []
+
+
+def test_a_claim_waits_for_the_batch_that_runs(pipelines: Pipelines) -> None:
+    """The new owner reads on after the old one's last batch, or hears that it has to ask again."""
+    pipeline, first = seeded(pipelines)
+    batch = first.batch()
+    with holding(pipeline.database, STEPS["movements"]):
+        applying = Running(lambda: first.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database)
+        hasty = Consumer(pipeline, pipeline.store("hasty", lock_timeout_ms=50))
+        with pytest.raises(TransientError, match="55P03"):
+            hasty.claim()
+    assert isinstance(applying.result(), Applied)
+    hasty.claim()
+    assert [claim.next_offset for claim in hasty.claims.values()] == [3]
+
+
+def test_claims_and_batches_never_wait_in_a_ring(pipelines: Pipelines) -> None:
+    """Both lock positions in one order, whichever order the partitions were first seen in."""
+    pipeline = pipelines(partitions=2)
+    first = pipeline.consumer("first", partitions=[1])
+    first.claim([0])
+    assert [claim.position_id for _, claim in sorted(first.claims.items())] == [2, 1]
+    for number in range(2):
+        pipeline.send(movement(f"r{number}", line(number)), partition=number)
+    batch = first.batch()
+    other = Consumer(pipeline, pipeline.store("other"))
+    with holding(pipeline.database, "SELECT 1 FROM _positions WHERE partition = 0 FOR UPDATE"):
+        claiming = Running(other.claim)
+        wait_for_waiters(pipeline.database)
+        applying = Running(lambda: first.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database, 2)
+    assert len(claiming.result().taken) == 2
+    assert isinstance(applying.error(), FencedError)
+    other.apply()
+    pipeline.check()
+
+
+def test_a_position_that_contradicts_its_log_is_left_alone(pipelines: Pipelines) -> None:
+    """That partition is not taken, its row stays as it is, and the message names the offsets; the others are taken."""
+    pipeline = pipelines(partitions=4)
+    consumer = pipeline.consumer()
+    for number in range(4):
+        pipeline.send(movement(f"r{number}", line(number)), partition=number)
+    consumer.apply()
+    before = pipeline.rows("SELECT partition, next_offset, epoch, owner, topic_id FROM _positions ORDER BY 1")
+    good, gone, shorter, another = pipeline.bounds()
+    claims = consumer.store.claim(
+        [replace(gone, low=5, high=9), good, replace(shorter, high=0), replace(another, topic_id="another")]
+    )
+    assert [claim.topic_partition.partition for claim in claims.taken] == [0]
+    messages = {topic_partition.partition: str(error) for topic_partition, error in claims.stopped}
+    assert "offsets 1..4 of topic events partition 1 are gone" in messages[1]
+    assert "ends at offset 0, but the stored position is 1" in messages[2]
+    assert "its topic id was id and is another now" in messages[3]
+    after = pipeline.rows("SELECT partition, next_offset, epoch, owner, topic_id FROM _positions ORDER BY 1")
+    assert after[1:] == before[1:]
+    assert after[0][2] == before[0][2] + 1
+
+
+def test_a_new_partition_begins_at_the_logs_start(pipelines: Pipelines) -> None:
+    """Where nothing was ever read there is nothing to contradict."""
+    pipeline = pipelines()
+    (bound,) = pipeline.bounds()
+    (claim,) = pipeline.consumer(partitions=[]).store.claim([replace(bound, low=7, high=9)]).taken
+    assert (claim.next_offset, claim.epoch) == (7, 1)
+
+
+def test_groups_do_not_share_positions(pipelines: Pipelines) -> None:
+    """Another group reads from the beginning; what was applied already is recognised by its recorder."""
+    pipeline, first = seeded(pipelines)
+    first.apply()
+    other = Consumer(pipeline, pipeline.store(group="another group"))
+    other.claim()
+    assert other.apply().outcomes == {Outcome.DUPLICATE: 3}
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
+def test_declarations_stand_still_while_a_batch_runs(pipelines: Pipelines) -> None:
+    """A change of a register waits for running batches, and a batch decoded before the change is decoded again."""
+    pipeline, consumer = seeded(pipelines)
+    batch = consumer.batch()
+    with holding(pipeline.database, STEPS["movements"]):
+        applying = Running(lambda: consumer.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database)
+        more = replace(INVENTORY, name="more")
+        changing = Running(lambda: registers.apply_registers(pipeline.access, [more]))
+        wait_for_waiters(pipeline.database, 2)
+        assert not changing.done
+    applying.result()
+    changing.result()
+    consumer.advance(batch)
+    pipeline.send(movement("r3", line(3)))
+    late = consumer.batch()
+    with pytest.raises(RegistryChangedError):
+        consumer.store.apply(late, pipeline.registry)
+    pipeline.reload()
+    with pytest.raises(RegistryChangedError):
+        consumer.store.apply(late, pipeline.registry)
+    consumer.apply()
+    pipeline.check()
+
+
+def test_a_register_dropped_meanwhile_refuses_nothing(pipelines: Pipelines) -> None:
+    """Events of a register that is gone are decoded again, and only then refused: nobody is probed for it."""
+    pipeline, consumer = seeded(pipelines)
+    batch = consumer.batch()
+    with pipeline.database.connect() as owner:
+        owner.execute("SELECT accum.register_drop('inventory', true)")
+    fresh = Consumer(pipeline, pipeline.store("fresh"), dict(consumer.claims))
+    for store in (consumer.store, fresh.store):
+        with pytest.raises(RegistryChangedError):
+            store.apply(batch, pipeline.registry)
+    assert pipeline.count("_dead_letters") == 0
+    pipeline.reload()
+    assert consumer.apply().outcomes == {Outcome.DEAD_LETTER: 2}
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_what_the_role_defaults_to_does_not_matter(pipelines: Pipelines, database: Database, isolation: str) -> None:
+    """Isolation, time zone, styles, encoding and search path of the role are not what a batch rests on."""
+    settings = {
+        "default_transaction_isolation": f"'{isolation}'",
+        "default_transaction_deferrable": "on",
+        "TimeZone": "'Asia/Kolkata'",
+        "DateStyle": "'SQL, DMY'",
+        "IntervalStyle": "sql_standard",
+        "bytea_output": "escape",
+        "client_encoding": "LATIN1",
+        "search_path": "public",
+        "extra_float_digits": "-15",
+        "tallystream.defer_fold": "'on'",
+    }
+    with database.connect_as_admin() as admin:
+        for name, value in settings.items():
+            statement = f"ALTER ROLE {database.owner} IN DATABASE {database.name} SET {name} = {value}"
+            admin.execute(statement.encode())
+    pipeline = pipelines(partitions=2)
+    one, other = pipeline.consumer("one", partitions=[0]), pipeline.consumer("other", partitions=[1])
+    for number in range(2):
+        pipeline.send(repost("r1", line(1, f"{number + 1}", lot="ł…\t🛒")), partition=number)
+    with holding(database, "SELECT pg_advisory_xact_lock(_lock_key('registry'))"):
+        applying = [Running(one.apply), Running(other.apply)]
+        wait_for_waiters(database, 2)
+    for running in applying:
+        running.error()
+    for consumer in (one, other):
+        if pipeline.value("SELECT next_offset FROM _positions WHERE owner = %s", [consumer.store.worker]) == 0:
+            consumer.apply()
+    # The test's own sessions read what they can read.
+    with database.connect_as_admin() as admin:
+        admin.execute(f"ALTER ROLE {database.owner} IN DATABASE {database.name} RESET ALL".encode())
+    assert list(pipeline.balances()) == [(1, 1, "ł…\t🛒")]
+    assert pipeline.count("inventory_movements") == 1
+    pipeline.check()

@@ -1,0 +1,1 @@
+"""What the tests share: fixture plugins by concern, and the real servers behind them."""

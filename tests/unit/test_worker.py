@@ -1,0 +1,507 @@
+"""The worker's loop: whatever stands in its way, each record is applied once, in order, and the loop goes on.
+
+Source, store and clock are fakes that keep the rules of the real ones; nothing here stands in for the database's work.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from ingest.domain.batches import BatchLimits
+from ingest.domain.messages import Message
+from ingest.domain.plans import Outcome
+from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TransientError
+from ingest.worker import Worker, WorkerLimits
+from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
+from tests.support.waiting import wait_until
+
+DOWN = TransientError("PostgreSQL is down")
+# Every batch is due at once, nothing waits for real time, and a stalled commit is noticed at once.
+QUICK = WorkerLimits(
+    batch=BatchLimits(max_events=3, max_age_ms=0),
+    poll_max_messages=2,
+    poll_timeout_ms=1,
+    stall_after_ms=1,
+    revoke_budget_ms=5_000,
+    stop_budget_ms=5_000,
+)
+
+
+@dataclass
+class Bench:
+    """A worker between its fakes."""
+
+    partitions: int = 1
+    records: int = 10
+    value: bytes = b"sales"
+    limits: WorkerLimits = QUICK
+    store: FakeStore = field(default_factory=FakeStore)
+    clock: FakeClock = field(default_factory=FakeClock)
+    ends: list[threading.Event] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.log = {
+            partition(n): [Message("t", n, offset, 1, None, self.value) for offset in range(self.records)]
+            for n in range(self.partitions)
+        }
+        self.source = FakeSource(self.log, until=self.everything_is_applied)
+        self.worker = Worker(self.source, self.store, decode, self.clock, self.limits)
+        self.source.stop = self.worker.stop
+
+    def everything_is_applied(self) -> bool:
+        return len(self.store.applied) + len(self.store.refused) >= self.partitions * self.records
+
+    def run(self, *events: Callable[[], None]) -> None:
+        """Runs the worker until everything is applied; the events happen, one at the beginning of each poll."""
+        self.source.events.extend(events)
+        self.worker.run()
+        assert self.source.closed
+        assert self.store.closed
+
+    def gate(self) -> threading.Event:
+        """A closed gate for the next batch; opened at the end of the test at the latest."""
+        self.ends.append(threading.Event())
+        self.store.trouble.append(waits_for(self.ends[-1]))
+        return self.ends[-1]
+
+    def wait_for_attempt(self, count: int = 1) -> None:
+        """Returns when the store is applying the count-th batch."""
+        wait_until(lambda: self.store.attempts >= count, 30, "the store is applying a batch")
+
+    def check(self) -> None:
+        """Each record was applied once, and those of a partition in their order."""
+        for number in range(self.partitions):
+            offsets = [offset for where, offset in self.store.applied if where == number]
+            assert offsets == list(range(self.records))
+        assert self.worker.progress.outcomes[Outcome.DEAD_LETTER] == 0
+
+
+@pytest.fixture
+def bench() -> Iterator[Callable[..., Bench]]:
+    """Makes benches, and lets their threads end."""
+    made: list[Bench] = []
+
+    def make(**changes: object) -> Bench:
+        made.append(Bench(**changes))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        for end in one.ends:
+            end.set()
+
+
+def nothing() -> None:
+    """A poll at whose beginning nothing happens."""
+
+
+def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -> None:
+    """The plain case: batches follow one another, and Kafka is told after each commit."""
+    one = bench(partitions=2, records=20)
+    one.run()
+    one.check()
+    progress = one.worker.progress
+    assert (progress.movements, progress.retries, progress.fenced) == (40, 0, 0)
+    assert progress.batches == len(one.store.batches)
+    assert one.source.rejoined == 0
+    told = {tp: offset for offsets in one.source.mirrored for tp, offset in offsets.items()}
+    assert told == {partition(0): 20, partition(1): 20}
+
+
+def test_kafka_is_told_only_after_the_commit(bench: Callable[..., Bench]) -> None:
+    """Offsets never run ahead of what is durable."""
+    one = bench(records=3)
+    gate = one.gate()
+    seen: list[int] = []
+
+    def look() -> None:
+        one.wait_for_attempt()
+        seen.append(len(one.source.mirrored))
+        gate.set()
+
+    one.run(nothing, look)
+    assert seen == [0]
+    one.check()
+
+
+def test_passing_failures_are_retried_with_growing_delays(bench: Callable[..., Bench]) -> None:
+    """Each delay is about twice the one before, up to the bound, never exactly it; the batch stays whole."""
+    one = bench(limits=WorkerLimits(batch=QUICK.batch, retry_initial_ms=100, retry_max_ms=1_000))
+    one.store.trouble.extend([fails(DOWN)] * 7)
+    one.run()
+    one.check()
+    assert one.worker.progress.retries == 7
+    for delay, most in zip(one.clock.slept, [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0], strict=True):
+        assert most / 2 <= delay <= most
+
+
+def test_delays_begin_anew_for_the_next_batch(bench: Callable[..., Bench]) -> None:
+    """A batch that goes through after many tries does not slow down the next one's first."""
+    one = bench(records=9)
+    one.store.trouble.extend([*[fails(DOWN)] * 5, nothing_happens, fails(DOWN)])
+    one.run()
+    one.check()
+    assert one.clock.slept[5] <= 0.1
+
+
+def nothing_happens(_batch: object) -> None:
+    """The transaction goes through."""
+
+
+def test_a_lost_reply_is_not_a_second_try(bench: Callable[..., Bench]) -> None:
+    """When the connection is lost after COMMIT, the positions tell, and the batch is not applied again."""
+    one = bench()
+    one.store.trouble.append(loses_reply(one.store))
+    one.run()
+    one.check()
+    assert one.store.asked_for_standing == 1
+    assert one.source.rejoined == 0
+
+
+def test_a_batch_that_was_not_committed_is_applied_again(bench: Callable[..., Bench]) -> None:
+    """When the connection is lost before COMMIT, the positions tell, and the same batch is applied."""
+    one = bench()
+    one.store.trouble.append(fails(DOWN))
+    one.run()
+    one.check()
+    assert one.store.asked_for_standing == 1
+
+
+def test_the_positions_are_asked_until_they_answer(bench: Callable[..., Bench]) -> None:
+    """While the outcome is unknown nothing is applied, and no record is read again."""
+    one = bench()
+    one.store.trouble.append(loses_reply(one.store))
+    one.store.standing_trouble.extend([DOWN, DOWN])
+    one.run()
+    one.check()
+    assert one.store.asked_for_standing == 3
+    assert one.worker.progress.fenced == 0
+
+
+def test_a_batch_moved_by_others_meanwhile_is_dropped(bench: Callable[..., Bench]) -> None:
+    """When the positions are neither before nor after the batch, everything is claimed and read again."""
+    one = bench()
+
+    def trouble(_batch: object) -> None:
+        one.store.steal()
+        raise DOWN
+
+    one.store.trouble.append(trouble)
+    one.run()
+    one.check()
+    assert (one.worker.progress.fenced, one.source.rejoined) == (1, 1)
+
+
+def test_fenced_drops_everything_and_joins_anew(bench: Callable[..., Bench]) -> None:
+    """Somebody else's epoch: nothing of the batch or of what waits is applied; reading begins at the positions."""
+    one = bench(partitions=2)
+    one.store.trouble.append(lambda _: one.store.steal(1))
+    one.run()
+    one.check()
+    assert (one.worker.progress.fenced, one.source.rejoined) == (1, 1)
+
+
+def test_declarations_that_changed_are_read_and_the_batch_decoded_again(bench: Callable[..., Bench]) -> None:
+    """An event decoded under old declarations is never applied, and never refused for them."""
+    one = bench(value=b"returns")
+    one.store.trouble.append(lambda _: one.store.declare("returns"))
+    one.run()
+    one.check()
+    assert one.store.refused == []
+    assert {batch.registry_version for batch in one.store.batches} == {2}
+    assert one.clock.slept == []
+
+
+def test_an_unknown_register_is_refused_only_under_the_present_declarations(bench: Callable[..., Bench]) -> None:
+    """A refusal counts when the declarations are still those that were read; then it is a dead letter."""
+    one = bench(value=b"nobody", records=3)
+    one.store.trouble.append(lambda _: one.store.declare("others"))
+    one.run()
+    assert one.store.applied == []
+    assert sorted(one.store.refused) == [(0, 0), (0, 1), (0, 2)]
+    assert one.worker.progress.outcomes[Outcome.DEAD_LETTER] == 3
+    assert {batch.registry_version for batch in one.store.batches} == {2}
+
+
+def test_declarations_that_keep_changing_are_not_a_busy_loop(bench: Callable[..., Bench]) -> None:
+    """From the second change in a row on there is a delay between tries."""
+    one = bench(records=2)
+    one.store.trouble.extend([fails(RegistryChangedError("again"))] * 4)
+    one.run()
+    one.check()
+    assert len(one.clock.slept) == 3
+
+
+def test_declarations_that_cannot_be_read_are_waited_for(bench: Callable[..., Bench]) -> None:
+    """PostgreSQL going down just when a declaration has changed is one more passing failure."""
+    one = bench(value=b"returns")
+
+    def trouble(_batch: object) -> None:
+        one.store.declare("returns")
+        one.store.registry_trouble.extend([DOWN, DOWN])
+
+    one.store.trouble.append(trouble)
+    one.run()
+    one.check()
+    assert one.worker.progress.retries == 2
+
+
+def test_waits_for_postgresql_at_the_start(bench: Callable[..., Bench]) -> None:
+    """The group is joined only when PostgreSQL has answered; the delays grow."""
+    one = bench()
+    one.store.registry_trouble.extend([DOWN] * 4)
+    one.run()
+    one.check()
+    assert one.clock.slept == sorted(one.clock.slept)
+    assert len(one.clock.slept) == 4
+
+
+def test_stop_while_waiting_for_postgresql_at_the_start(bench: Callable[..., Bench]) -> None:
+    """SIGTERM ends the waiting, without an error and without having joined."""
+    one = bench()
+    one.store.registry_trouble.extend([DOWN] * 50)
+    one.clock.alarms.append(one.worker.stop)
+    one.worker.run()
+    assert not one.source.started
+    assert (one.source.closed, one.store.closed) == (True, True)
+
+
+def test_claims_that_fail_are_repeated_with_growing_delays(bench: Callable[..., Bench]) -> None:
+    """Without an answer about the positions nothing is read; the group is joined anew until there is one."""
+    one = bench()
+    one.store.claim_trouble.extend([DOWN] * 4)
+    one.run()
+    one.check()
+    assert one.source.rejoined == 4
+    for delay, most in zip(one.clock.slept, [0.1, 0.2, 0.4, 0.8], strict=True):
+        assert most / 2 <= delay <= most
+
+
+def test_delays_of_claims_begin_anew_after_a_success(bench: Callable[..., Bench]) -> None:
+    """An outage last week does not make this one longer."""
+    one = bench(partitions=2)
+    one.store.claim_trouble.extend([DOWN] * 5)
+
+    def fail_again() -> None:
+        one.source.revoke(1)
+        one.store.claim_trouble.append(DOWN)
+        one.source.give_back(1)
+
+    one.run(*[nothing] * 6, fail_again)
+    one.check()
+    assert one.clock.slept[5] <= 0.1
+
+
+def test_a_claim_that_fails_while_a_commit_is_waited_for(bench: Callable[..., Bench]) -> None:
+    """A rebalance in the middle of backpressure: the failure is survived, the batch in flight as well."""
+    one = bench(partitions=2, records=20)
+    gate = one.gate()
+    one.source.revoked.add(partition(1))
+
+    def fail() -> None:
+        one.wait_for_attempt()
+        assert one.source.paused
+        one.store.claim_trouble.append(DOWN)
+        threading.Timer(0.05, gate.set).start()
+        one.source.give_back(1)
+
+    def when_paused() -> None:
+        one.source.events.appendleft(fail if one.source.paused else when_paused)
+
+    one.run(when_paused)
+    one.check()
+    assert one.source.rejoined == 1
+
+
+def test_revoked_partitions_are_given_up_after_the_batch_in_flight(bench: Callable[..., Bench]) -> None:
+    """What is being committed is waited for; what waits of the partition is dropped, for the next owner to read."""
+    one = bench(partitions=2)
+    gate = one.gate()
+
+    def revoke() -> None:
+        one.wait_for_attempt()
+        threading.Timer(0.05, gate.set).start()
+        one.source.revoke(0)
+        assert len(one.store.batches) == 1
+
+    one.run(nothing, nothing, revoke, nothing, lambda: one.source.give_back(0))
+    one.check()
+    assert one.worker.progress.fenced == 0
+
+
+def test_a_revocation_does_not_wait_longer_than_its_budget(bench: Callable[..., Bench]) -> None:
+    """A batch that hangs does not hold up the group: if it is too late, it is fenced, and read again."""
+    one = bench(limits=WorkerLimits(batch=QUICK.batch, poll_max_messages=2, revoke_budget_ms=20, stall_after_ms=1))
+    gate = one.gate()
+
+    def revoke() -> None:
+        one.wait_for_attempt()
+        one.source.revoke(0)
+        one.store.steal()
+        gate.set()
+
+    one.run(nothing, revoke, *[nothing] * 50, lambda: one.source.give_back(0))
+    one.check()
+    assert one.worker.progress.fenced == 1
+
+
+def test_lost_partitions_are_dropped_at_once(bench: Callable[..., Bench]) -> None:
+    """Others may have them already: nothing is waited for, nothing that waits is applied."""
+    one = bench()
+    gate = one.gate()
+
+    def lose() -> None:
+        one.wait_for_attempt()
+        one.source.revoke(0, lost=True)
+        assert not gate.is_set()
+        one.store.steal()
+        gate.set()
+
+    one.run(nothing, lose, *[nothing] * 50, lambda: one.source.give_back(0))
+    one.check()
+    assert one.worker.progress.fenced == 1
+
+
+def test_other_partitions_go_on_after_a_revocation(bench: Callable[..., Bench]) -> None:
+    """Giving up one partition drops nothing of the others."""
+    one = bench(partitions=3)
+    one.run(nothing, lambda: one.source.revoke(1), nothing, lambda: one.source.give_back(1))
+    one.check()
+    assert one.source.rejoined == 0
+
+
+def test_a_partition_taken_and_given_back_in_one_poll(bench: Callable[..., Bench]) -> None:
+    """What waited under the old epoch is not mixed with what is read under the new one."""
+    one = bench(limits=WorkerLimits(batch=BatchLimits(max_events=100, max_age_ms=0), poll_max_messages=2))
+
+    def take_and_give() -> None:
+        one.source.revoke(0)
+        one.source.give_back(0)
+
+    one.run(nothing, take_and_give, nothing, take_and_give)
+    one.check()
+
+
+def test_reading_stops_while_postgresql_is_slow(bench: Callable[..., Bench]) -> None:
+    """When the next batch is full and this one hangs, reading is paused, polling goes on, memory stays bounded."""
+    one = bench(records=50)
+    gate = one.gate()
+
+    def open_later() -> None:
+        one.source.events.append(gate.set if one.source.polls_while_paused > 5 else open_later)
+
+    one.run(open_later)
+    one.check()
+    assert one.source.pauses == 1
+    assert not one.source.paused
+    assert max(len(batch.items) for batch in one.store.batches) <= 3 + 1
+
+
+def test_stop_while_a_commit_is_waited_for(bench: Callable[..., Bench]) -> None:
+    """The full batch that waits is not sent beside the one that hangs: the store has one connection."""
+    one = bench(records=50)
+    gate = one.gate()
+
+    def stop_when_paused() -> None:
+        if one.source.paused:
+            one.worker.stop()
+            threading.Timer(0.05, gate.set).start()
+        else:
+            one.source.events.append(stop_when_paused)
+
+    one.run(stop_when_paused)
+    assert one.store.applied == [(0, offset) for offset in range(len(one.store.applied))]
+    assert len(one.store.batches) == 2
+
+
+def test_stop_commits_what_was_read(bench: Callable[..., Bench]) -> None:
+    """SIGTERM: the batch in flight and the one that waits are committed, then the group is left."""
+    one = bench(limits=WorkerLimits(batch=BatchLimits(max_events=100, max_age_ms=60_000), poll_max_messages=4))
+    one.run(nothing, nothing, one.worker.stop)
+    # The third poll still returns what there was.
+    assert one.store.applied == [(0, offset) for offset in range(10)]
+    assert len(one.store.batches) == 1
+
+
+def test_stop_does_not_wait_longer_than_its_budget(bench: Callable[..., Bench]) -> None:
+    """A commit that hangs is left behind; its positions will tell."""
+    one = bench(limits=WorkerLimits(batch=QUICK.batch, stop_budget_ms=30, stall_after_ms=1))
+    one.gate()
+    started = time.monotonic()
+    one.run(nothing, nothing, one.worker.stop)
+    assert time.monotonic() - started < 5
+    assert one.store.applied == []
+
+
+@pytest.mark.parametrize("trouble", [DOWN, FencedError("others own it")])
+def test_stop_while_batches_fail(bench: Callable[..., Bench], trouble: Exception) -> None:
+    """A failing batch is given up, without an error: the next owner reads it again."""
+    one = bench()
+    one.store.trouble.extend([fails(trouble)] * 1_000)
+    one.run(nothing, one.wait_for_attempt, one.worker.stop)
+    assert one.store.applied == []
+
+
+def test_stop_while_claims_fail(bench: Callable[..., Bench]) -> None:
+    """SIGTERM is obeyed while PostgreSQL does not answer."""
+    one = bench()
+    one.store.claim_trouble.extend([DOWN] * 1_000)
+    one.run(nothing, nothing, one.worker.stop)
+    assert one.store.applied == []
+
+
+def test_a_stopped_partition_does_not_stop_the_others(bench: Callable[..., Bench]) -> None:
+    """A position that contradicts the log is reported for that partition alone, until it is claimed again."""
+    one = bench(partitions=2)
+    one.store.stopped[partition(1)] = PositionError("offsets 5..99 are gone")
+    told = []
+
+    def correct() -> None:
+        if len(one.store.applied) < 10:
+            one.source.events.appendleft(correct)
+            return
+        told.append(list(one.worker.progress.stopped))
+        one.store.stopped.clear()
+        one.source.assign([partition(1)])
+
+    one.run(nothing, correct)
+    one.check()
+    assert told == [[partition(1)]]
+    assert one.worker.progress.stopped == {}
+
+
+def test_what_a_person_must_look_at_ends_the_run(bench: Callable[..., Bench]) -> None:
+    """An error that repeats itself for ever, such as a missing right, is raised; the group is left all the same."""
+    one = bench()
+    one.store.trouble.append(fails(OperatorError("permission denied")))
+    with pytest.raises(OperatorError, match="permission denied"):
+        one.worker.run()
+    assert (one.source.closed, one.store.closed) == (True, True)
+
+
+def test_a_defect_ends_the_run(bench: Callable[..., Bench]) -> None:
+    """An error that nobody foresaw is not swallowed by the thread that it happened in."""
+    one = bench()
+    one.store.trouble.append(fails(ZeroDivisionError("a defect")))
+    with pytest.raises(ZeroDivisionError):
+        one.worker.run()
+
+
+def test_a_batch_waits_for_company(bench: Callable[..., Bench]) -> None:
+    """A batch that is neither full nor old is kept open; one that is old enough goes, however small."""
+    one = bench(limits=WorkerLimits(batch=BatchLimits(max_events=100, max_age_ms=500), poll_max_messages=4))
+    attempts: list[int] = []
+
+    def look() -> None:
+        attempts.append(one.store.attempts)
+
+    def grow_old() -> None:
+        one.clock.time += 1.0
+
+    one.run(nothing, nothing, nothing, look, grow_old, one.wait_for_attempt)
+    one.check()
+    assert attempts == [0]
+    assert len(one.store.batches) == 1
