@@ -65,10 +65,28 @@ def test_leaving_while_the_broker_is_away(own_kafka: ControlledBroker, members: 
 
 
 def test_settings_that_cannot_work_are_told(kafka: Broker, members: MakeMember) -> None:
-    """TLS to a listener without it: nothing recovers from that, and a person reads why."""
-    member = members(kafka.bootstrap_servers, ["events"], options={"security.protocol": "ssl"}).start()
-    with pytest.raises(OperatorError, match=r"Kafka cannot be used with these settings: .*SSL"):
+    """A login where there is none: nothing recovers from that, and a person reads why."""
+    options = {"security.protocol": "sasl_plaintext", "sasl.mechanism": "PLAIN"}
+    options |= {"sasl.username": "shop", "sasl.password": "secret"}
+    member = members(kafka.bootstrap_servers, ["events"], options=options).start()
+    with pytest.raises(OperatorError, match=r"Kafka cannot be used with these settings: .*SASL"):
         member.read_until(lambda: False, timeout_s=TIMEOUT_S)
+
+
+def test_tls_to_a_listener_without_it_is_waited_for_and_said(
+    kafka: Broker, members: MakeMember, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It looks like a broker that goes away in the handshake, so nothing is given up; the log has the likely reason."""
+    member = members(kafka.bootstrap_servers, ["events"], options={"security.protocol": "ssl"}).start()
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        said += capsys.readouterr().out
+        return "connecting to a PLAINTEXT broker listener?" in said
+
+    member.read_until(told, timeout_s=TIMEOUT_S)
+    assert "trouble with Kafka; waiting for it to recover" in said
 
 
 def _produce(kafka: Broker, topic: str, first: int, end: int) -> None:
