@@ -4,8 +4,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from ingest.domain.applying import Registry
 from ingest.domain.batches import BatchLimits, Decoded
@@ -14,10 +15,11 @@ from ingest.domain.messages import Limits, Message
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.registers import Register
 from ingest.domain.status import Status, describe_position
+from ingest.errors import RegisterError
 from ingest.kafka.bounds import BoundsReader
 from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.options import admin_config, consumer_config
-from ingest.postgres import dead_letters, migrations, registers
+from ingest.postgres import care, dead_letters, migrations, registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.connections import Database, check_dsn
 from ingest.postgres.status import read_positions
@@ -35,6 +37,7 @@ def database(settings: Settings) -> Database:
         connect_timeout_ms=settings.connect_timeout_ms,
         statement_timeout_ms=settings.statement_timeout_ms,
         lock_timeout_ms=settings.lock_timeout_ms,
+        maintenance_timeout_ms=settings.maintenance_timeout_ms,
     )
 
 
@@ -48,9 +51,48 @@ def apply_registers(settings: Settings, declared: Iterable[Register]) -> list[tu
     return registers.apply_registers(database(settings), declared)
 
 
-def verify_register(settings: Settings, register: str) -> Sequence[registers.Difference]:
+def verify_register(settings: Settings, register: str) -> Sequence[care.Difference]:
     """Return the differences between a register's movements and what is derived from them."""
     return registers.verify_register(database(settings), register)
+
+
+def choose_registers(settings: Settings, names: Sequence[str]) -> Sequence[str]:
+    """Return the named registers, or all; fails before anything is done when there is none of a name."""
+    known = registers.read_registry(database(settings)).registers
+    for name in names:
+        if name not in known:
+            raise RegisterError(f"register {name} does not exist; there are: {', '.join(known) or 'none yet'}")
+    return list(dict.fromkeys(names)) or list(known)
+
+
+def verify(settings: Settings, register: str, most: int) -> care.Verification:
+    """Compare a register with its movements; returns the first differences, and counts them all."""
+    return care.verify(database(settings), register, most)
+
+
+def rebuild(settings: Settings, register: str, dim_hash: int | None) -> care.Rebuilt:
+    """Make a register, or the balance of one of its cells, what its movements say."""
+    return care.rebuild(database(settings), register, dim_hash)
+
+
+def read_stats(settings: Settings, register: str) -> dict[str, Any]:
+    """Return the sizes of a register."""
+    return care.read_stats(database(settings), register)
+
+
+def list_partitions(settings: Settings, register: str) -> Sequence[care.Partition]:
+    """Return a register's partitions."""
+    return care.list_partitions(database(settings), register)
+
+
+def create_partitions(settings: Settings, register: str, ahead: str) -> int:
+    """Make a register's partitions ahead; returns how many were missing."""
+    return care.create_partitions(database(settings), register, ahead)
+
+
+def detach_partitions(settings: Settings, register: str, older_than: str) -> Iterator[care.Detached]:
+    """Detach a register's old partitions one by one."""
+    return care.detach_partitions(database(settings), register, older_than)
 
 
 def read_registers(settings: Settings) -> Mapping[str, Register]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ingest import __version__
-from ingest.cli import dead_letters, demo, migrate, produce, registers, run, settings, status
+from ingest.cli import care, dead_letters, demo, migrate, partitions, produce, registers, run, settings, status
 from ingest.errors import TallystreamError
 from ingest.observability.logs import configure_logs
 from ingest.settings import CONFIG_VARIABLE
@@ -30,6 +30,10 @@ app.command("status")(status.status)
 app.command("produce")(produce.produce)
 app.add_typer(registers.app, name="register")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.command("verify")(care.verify)
+app.command("rebuild")(care.rebuild)
+app.command("stats")(care.stats)
+app.command("partitions")(partitions.partitions)
 app.command("migrate")(migrate.migrate)
 app.command("settings")(settings.show)
 app.command("demo")(demo.demo)

@@ -9,6 +9,7 @@ from ingest.settings import Loaded, Settings, read_settings
 
 # Wider than the longest detail of a dead letter.
 _UNBROKEN = 10_000
+_KIB = 1024
 
 
 def settings_for(*required: str) -> Settings:
@@ -37,3 +38,13 @@ def output() -> Console:
 def visible(text: str) -> str:
     """Return what an event says with its control characters as escapes: a terminal would obey them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as a person reads it."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < _KIB:
+            return f"{amount:.0f} {unit}"
+        amount /= _KIB
+    return f"{amount:,.1f} TB"

@@ -12,7 +12,7 @@ from ingest import wiring
 from ingest.cli.common import output, settings_for
 from ingest.domain.declarations import read_declarations
 from ingest.domain.registers import Register
-from ingest.errors import DeclarationError, RegisterError
+from ingest.errors import DeclarationError
 
 app = typer.Typer(no_args_is_help=True, help="Declare registers, and look at those there are.")
 
@@ -51,12 +51,9 @@ def list_registers(*, as_json: AsJson = False) -> None:
 @app.command()
 def show(name: str) -> None:
     """Show one register's declaration as JSON."""
-    registers = wiring.read_registers(settings_for("postgres_dsn"))
-    if name not in registers:
-        known = ", ".join(registers) or "none yet"
-        message = f"register {name} does not exist; there are: {known}"
-        raise RegisterError(message)
-    typer.echo(json.dumps(_as_dict(registers[name]), indent=2))
+    settings = settings_for("postgres_dsn")
+    wiring.choose_registers(settings, [name])
+    typer.echo(json.dumps(_as_dict(wiring.read_registers(settings)[name]), indent=2))
 
 
 def _read(file: Path) -> str:

@@ -9,7 +9,7 @@ from ingest.demo.books import Books, Key
 from ingest.demo.readings import Readings
 from ingest.demo.shop import INVENTORY, SALES
 from ingest.domain.status import StoredPosition
-from ingest.postgres.registers import Difference
+from ingest.postgres.care import Difference
 
 LOOK_BACK = date(2026, 3, 31)
 """A day in the middle of the story; corrections that were sent later are dated back to before it."""

@@ -37,12 +37,18 @@ class Database:
     connect_timeout_ms: int = 10_000
     statement_timeout_ms: int = 120_000
     lock_timeout_ms: int = 10_000
+    maintenance_timeout_ms: int = 3_600_000
     application_name: str = "tallystream"
 
     @property
     def limits(self) -> dict[str, int]:
         """The parameters of `limit_waiting`."""
         return {"statement_timeout_ms": self.statement_timeout_ms, "lock_timeout_ms": self.lock_timeout_ms}
+
+    @property
+    def patient_limits(self) -> dict[str, int]:
+        """The same for statements that read a whole register."""
+        return {"statement_timeout_ms": self.maintenance_timeout_ms, "lock_timeout_ms": self.lock_timeout_ms}
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

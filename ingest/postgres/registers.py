@@ -1,9 +1,8 @@
 """Declarations in the database: reading them, and making the database match declarations from files."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import date
-from typing import cast
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, cast
 
 from psycopg.types.json import Jsonb
 
@@ -11,19 +10,11 @@ from ingest.domain.applying import Registry
 from ingest.domain.extensions import CHANGEABLE, Extension, plan_extension
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from ingest.errors import DataError, RegisterError
+from ingest.postgres import care
 from ingest.postgres.connections import Connection, Database, translated_errors
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One row of a verification that is not OK."""
-
-    check: str
-    dim_hash: int
-    period: date | None
-    expected: Mapping[str, object] | None
-    actual: Mapping[str, object] | None
-    status: str
+if TYPE_CHECKING:
+    from datetime import date
 
 
 def read_registry(database: Database) -> Registry:
@@ -56,11 +47,9 @@ def apply_registers(database: Database, declared: Iterable[Register]) -> list[tu
     return done
 
 
-def verify_register(database: Database, register: str) -> Sequence[Difference]:
+def verify_register(database: Database, register: str) -> Sequence[care.Difference]:
     """Compare totals and balances with the movements, in one snapshot; returns the differences."""
-    with database.connect() as connection:
-        rows = connection.execute(database.compose("verify_register"), {"register": register}).fetchall()
-    return [Difference(*cast("tuple[str, int, None, None, None, str]", row)) for row in rows if row[5] != "OK"]
+    return care.verify(database, register).differences
 
 
 def _create(connection: Connection, database: Database, register: Register) -> None:

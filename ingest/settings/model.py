@@ -61,6 +61,9 @@ class Settings(BaseModel):
     lock_timeout_ms: Milliseconds = Field(
         default=10 * SECOND, description="Time to wait for one lock; after that the batch is tried again."
     )
+    maintenance_timeout_ms: Milliseconds = Field(
+        default=HOUR, description="Time for one statement that verifies or rebuilds a whole register."
+    )
     retry_initial_ms: Milliseconds = Field(
         default=100, description="Pause before the first retry after a transient failure; it doubles each time."
     )

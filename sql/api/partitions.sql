@@ -36,6 +36,12 @@ DECLARE
     register _registers := _hold_register(p_name);
     today date := now() AT TIME ZONE register.time_zone;
 BEGIN
+    IF p_ahead IS NULL OR p_ahead < '0' THEN
+        PERFORM _fail(
+            'TS006', format('register %s: p_ahead is %s', p_name, coalesce(p_ahead::text, 'null')),
+            'Give an interval like 6 months, which is not negative.'
+        );
+    END IF;
     RETURN _ensure_partitions(p_name, ARRAY(
         SELECT d::date FROM generate_series(
             greatest(today, register.period_min)::timestamp, least(today + p_ahead, register.period_max::timestamp), '1 day'
@@ -46,20 +52,39 @@ $$;
 COMMENT ON FUNCTION register_create_partitions(text, interval) IS
 'Makes the partitions from today to p_ahead from now that are missing, so that no writer has to; returns how many.';
 
-CREATE OR REPLACE FUNCTION register_detach_partitions(p_name text, p_older_than interval DEFAULT '2 years')
-RETURNS TABLE (partition_name text, movements bigint) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE OR REPLACE FUNCTION _detachable_partitions(p_register _registers, p_older_than interval)
+RETURNS TABLE (partition_name text, from_date date, before_date date) LANGUAGE sql STABLE AS $$
+    SELECT p.partition_name, p.from_date, p.before_date FROM register_partitions(p_register.name) AS p
+    WHERE p.state = 'attached' AND p.before_date <= ((now() - p_older_than) AT TIME ZONE p_register.time_zone)::date
+$$;
+COMMENT ON FUNCTION _detachable_partitions(_registers, interval) IS 'The attached partitions that ended before an interval ago.';
+
+CREATE OR REPLACE FUNCTION register_detach_partitions(
+    p_name text, p_older_than interval DEFAULT '2 years', p_most integer DEFAULT NULL
+) RETURNS TABLE (partition_name text, movements bigint) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     register _registers;
     old record;
 BEGIN
+    IF p_older_than IS NULL OR p_older_than < '0' OR p_most <= 0 THEN
+        PERFORM _fail(
+            'TS006', format('register %s: p_older_than is %s, p_most is %s', p_name, coalesce(p_older_than::text, 'null'),
+                coalesce(p_most::text, 'null')),
+            'Give an interval like 2 years, which is not negative: partitions of the present and the future are in use.'
+        );
+    END IF;
+    register := _register(p_name);
+    IF NOT EXISTS (SELECT 1 FROM _detachable_partitions(register, p_older_than)) THEN
+        RETURN;
+    END IF;
     -- Batches wait from here on: their movements must be either in the sums or in a partition that stays.
     PERFORM _change_registry();
     register := _register(p_name);
     EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', p_name || '_movements');
     FOR old IN
-        SELECT p.* FROM register_partitions(p_name) AS p
-        WHERE p.state = 'attached' AND p.before_date <= ((now() - p_older_than) AT TIME ZONE register.time_zone)::date
+        SELECT d.partition_name, d.from_date, d.before_date, 0::bigint AS movements
+        FROM _detachable_partitions(register, p_older_than) AS d ORDER BY d.from_date LIMIT p_most
     LOOP
         EXECUTE format('SELECT count(*) FROM %I', old.partition_name) INTO old.movements;
         INSERT INTO _detached_partitions (partition_name, register, from_date, before_date, movements)
@@ -74,10 +99,11 @@ BEGIN
     EXECUTE _render('detached_trigger', _fragments(register));
 END
 $$;
-COMMENT ON FUNCTION register_detach_partitions(text, interval) IS
-'Detaches the partitions that ended before p_older_than ago. Their tables stay, to be archived or dropped; their sums per cell and day '
-'stay as the register''s opening balance, so balances, turnovers, verification and rebuilds are as before. '
-'Movements of those periods are not accepted any more, and their recorders cannot be unposted or reposted.';
+COMMENT ON FUNCTION register_detach_partitions(text, interval, integer) IS
+'Detaches the partitions that ended before p_older_than ago, at most p_most of them, the oldest first. Their tables stay, to be archived '
+'or dropped; their sums per cell and day stay as the register''s opening balance, so balances, turnovers, verification and rebuilds are '
+'as before. Movements of those periods are not accepted any more, and their recorders cannot be unposted or reposted. '
+'The stream waits meanwhile: with p_most, several transactions each keep it waiting for less.';
 
 CREATE OR REPLACE FUNCTION register_stats(p_name text) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
 DECLARE

@@ -19,7 +19,3 @@ SELECT {schema}.register_create(
 SELECT {schema}.register_alter(
     %(name)s, %(dimensions)s::jsonb, %(resources)s::jsonb, NULL, %(tombstone_unposts)s, %(period_min)s::date, %(period_max)s::date
 );
-
--- name: verify_register
--- Compare a register's totals and balances with its movements.
-SELECT check_type, dim_hash, period, expected, actual, status FROM {schema}.register_verify(%(register)s);

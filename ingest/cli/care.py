@@ -1,0 +1,130 @@
+"""`tallystream verify`, `rebuild` and `stats`: whether registers are right, making them so, and how big they are.
+
+All of it goes on while the stream runs. Without names it is about every register.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ingest import wiring
+from ingest.cli.common import output, settings_for, size
+from ingest.cli.progress import one_by_one
+from ingest.errors import SettingsError
+from ingest.postgres.care import Difference, Verification
+
+Registers = Annotated[
+    list[str] | None, typer.Argument(help="Registers; all when none is named.", metavar="REGISTER...")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+DIFFERENCES_SHOWN = 20
+
+
+def verify(
+    registers: Registers = None,
+    *,
+    most: Annotated[int, typer.Option(min=0, max=100_000, help="Show at most so many differences of a register.")] = (
+        DIFFERENCES_SHOWN
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Compare totals and balances with the movements, in one snapshot. Exit code 1 when there is a difference."""
+    settings = settings_for("postgres_dsn")
+    names = wiring.choose_registers(settings, registers or [])
+    verified = []
+    for _, each in one_by_one("verifying", names, lambda name: wiring.verify(settings, name, most)):
+        verified.append(each)
+        if not as_json:
+            _print_verification(each)
+    if as_json:
+        typer.echo(json.dumps([_verification(each) for each in verified], default=str, indent=2))
+    elif not verified:
+        typer.echo("there is no register yet")
+    if any(each.found for each in verified):
+        raise typer.Exit(1)
+
+
+def rebuild(
+    registers: Registers = None,
+    *,
+    cell: Annotated[
+        int | None, typer.Option(help="Only the balance of the cell with this key, as `verify` shows it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make totals and balances what the movements say. Exit code 0 when they are, whatever had to be mended."""
+    if cell is not None and len(registers or []) != 1:
+        raise SettingsError("--cell is the key of a cell in one register: name that register")
+    settings = settings_for("postgres_dsn")
+    names = wiring.choose_registers(settings, registers or [])
+    rebuilt = []
+    for register, done in one_by_one("rebuilding", names, lambda name: wiring.rebuild(settings, name, cell)):
+        rebuilt.append(done)
+        if not as_json:
+            mended = f"mended {done.totals:,} rows of totals and {done.balances:,} of balances"
+            typer.echo(f"{register}: {mended if done.totals or done.balances else 'nothing had to be mended'}")
+    if as_json:
+        typer.echo(json.dumps([asdict(done) for done in rebuilt], indent=2))
+    elif not rebuilt:
+        typer.echo("there is no register yet")
+
+
+def stats(registers: Registers = None, *, as_json: AsJson = False) -> None:
+    """Show the sizes of registers; numbers of rows are the planner's estimates, so nothing is counted."""
+    settings = settings_for("postgres_dsn")
+    found = [wiring.read_stats(settings, name) for name in wiring.choose_registers(settings, registers or [])]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("table")
+    for heading in ("rows, about", "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in found:
+        name = f"{one['register']}_movements, {one['partitions']} partitions"
+        table.add_row(name, f"{one['movements_estimate']:,}", size(one["movements_bytes"]))
+        for derived, figures in sorted((one["tables"] or {}).items()):
+            table.add_row(f"  {derived}", f"{figures['rows_estimate']:,}", size(figures["bytes"]))
+        if one["detached_partitions"]:
+            label = f"  detached, {one['detached_partitions']} partitions"
+            table.add_row(label, f"{one['detached_movements']:,}", "-")
+    output().print(table if found else "there is no register yet")
+
+
+def _print_verification(verified: Verification) -> None:
+    if not verified.found:
+        typer.echo(f"{verified.register}: right ({', '.join(verified.checks)})")
+        return
+    count = sum(verified.found.values())
+    counts = ", ".join(f"{number:,} {status} in {check}" for (check, status), number in sorted(verified.found.items()))
+    typer.echo(f"{verified.register}: {count:,} differences: {counts}")
+    table = Table("check", "period", "cell", "status", "expected", "actual", box=None, pad_edge=False)
+    for difference in verified.differences:
+        table.add_row(*_cells(difference))
+    if verified.differences:
+        output().print(table)
+    if count > len(verified.differences):
+        typer.echo(f"and {count - len(verified.differences):,} more; --most shows as many as you like")
+
+
+def _cells(difference: Difference) -> tuple[str, ...]:
+    sums = (difference.expected, difference.actual)
+    shown = ("-" if each is None else ", ".join(f"{name} {value}" for name, value in each.items()) for each in sums)
+    return difference.check, str(difference.period or "-"), str(difference.dim_hash), difference.status, *shown
+
+
+def _verification(verified: Verification) -> dict[str, object]:
+    return {
+        "register": verified.register,
+        "right": not verified.found,
+        "checks": verified.checks,
+        "found": [
+            {"check": check, "status": status, "differences": number}
+            for (check, status), number in sorted(verified.found.items())
+        ],
+        "differences": [asdict(difference) for difference in verified.differences],
+    }
