@@ -8,5 +8,7 @@ pytest_plugins = (
     "tests.support.pipeline",
     "tests.support.kafka",
     "tests.support.members",
+    "tests.support.stream",
+    "tests.support.retail",
     "tests.support.header",
 )

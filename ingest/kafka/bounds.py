@@ -36,13 +36,17 @@ class ReadsBounds(Protocol):
     def read(self, partitions: Sequence[TopicPartition]) -> list[LogBounds]:
         """Return the bounds of each that the broker tells about, in the same order."""
 
+    def ask_topic_ids(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
+        """Ask for the ids that topics have now; the answers come by themselves."""
+
 
 class BoundsReader:
-    """Asks the cluster, with a connection for each time: partitions are assigned rarely."""
+    """Asks the cluster: for bounds with a connection for each time, because partitions are assigned rarely."""
 
     def __init__(self, config: Config, timeout_s: float) -> None:
         self._config = config
         self._timeout_s = timeout_s
+        self._ids: AdminClient | None = None
 
     def read(self, partitions: Sequence[TopicPartition]) -> list[LogBounds]:
         admin = AdminClient(dict(self._config), logger=ClientLog())
@@ -50,6 +54,13 @@ class BoundsReader:
             return _bounds(admin, partitions, _Deadline(self._timeout_s))
         finally:
             admin.poll(0)  # hands over what it logged
+
+    def ask_topic_ids(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
+        if self._ids is None:
+            self._ids = AdminClient(dict(self._config), logger=ClientLog())
+        self._ids.poll(0)
+        asked = self._ids.describe_topics(ck.TopicCollection(list(topics)), request_timeout=self._timeout_s)
+        return {topic: _mapped(answer) for topic, answer in asked.items()}
 
 
 def _bounds(admin: AdminClient, partitions: Sequence[TopicPartition], deadline: "_Deadline") -> list[LogBounds]:
@@ -118,6 +129,21 @@ def _ask(things: Sequence[K], ask: Callable[[Sequence[K], float], Answers[K]], d
             break
         time.sleep(_RETRY_PAUSE_S)
     return found
+
+
+def _mapped(description: Future[Any]) -> Future[str]:
+    """The id of a description that is still to come."""
+    topic_id: Future[str] = Future()
+
+    def hand_on(done: Future[Any]) -> None:
+        error = done.exception()
+        if error is None:
+            topic_id.set_result(_as_kafka_prints(done.result().topic_id))
+        else:
+            topic_id.set_exception(error)
+
+    description.add_done_callback(hand_on)
+    return topic_id
 
 
 def _as_kafka_prints(topic_id: ck.Uuid) -> str:

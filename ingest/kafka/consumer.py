@@ -22,14 +22,21 @@ from ingest.domain.positions import TopicPartition
 from ingest.errors import OperatorError, SettingsError
 from ingest.kafka.bounds import ReadsBounds
 from ingest.kafka.broker_errors import ClientLog, Troubles, fatal, hopeless_from_the_start, outside_log, unreadable
+from ingest.kafka.confirming import Confirmer
 from ingest.kafka.options import Config
 from ingest.kafka.rebalance import Assignment, Key, OnAssigned, OnRevoked
 
 # A partition that could not be claimed is offered again after this time; and one that the log does not go on for
 # is given up after it, even if what was read of it is not committed.
 _OFFER_AGAIN_S = 30.0
+_OFFER_AFTER_REJOINING_S = 5.0
 
 _CLOSE_TIMEOUT_S = 5.0
+
+# How long a poll waits for messages while an answer about earlier ones is due, and how many such there may be.
+_ANSWER_SOON_S = 0.005
+_MOST_UNCONFIRMED = 10_000
+_ANSWER_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +54,7 @@ class KafkaSource:
         self._offer_at = 0.0
         self._ended: dict[TopicPartition, float] = {}
         self._skipped: set[Key] = set()
+        self._confirmer = Confirmer(bounds.ask_topic_ids)
         self._assignment = Assignment(bounds, lambda _: (), lambda _partitions, _lost: None)
         self._ever_read = False
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
@@ -72,12 +80,13 @@ class KafkaSource:
         self._raise_failure()
         assignment.moved.clear()
         self._care_for_waiting()
-        records = self._consume(max_messages, timeout_s)
+        records = self._consume(max_messages, timeout_s if self._confirmer.is_empty else min(timeout_s, _ANSWER_SOON_S))
         self._raise_failure()
-        messages = self._accept(records)
+        self._confirmer.drop(assignment.moved)
+        self._confirmer.add(self._accept(records))
         self._raise_failure()
         assignment.restart(self._consumer, assignment.moved)
-        return messages
+        return self._confirmed(max_messages)
 
     def pause(self) -> None:
         """Let `poll` keep the membership alive without returning messages."""
@@ -111,11 +120,13 @@ class KafkaSource:
 
     def rejoin(self) -> None:
         """Give up every partition and join the group again; the handlers are not asked."""
-        self._assignment.forget()
+        self._assignment.forget(self._consumer)
         self._ended.clear()
         self._skipped.clear()
+        self._confirmer.clear()
         self._consumer.unsubscribe()
         self._subscribe()
+        self._offer_at = self._clock() + _OFFER_AFTER_REJOINING_S
 
     def high_watermarks(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the logs' ends as of the last answers from the broker; without asking it."""
@@ -131,7 +142,7 @@ class KafkaSource:
 
     def close(self) -> None:
         """Leave the group; the handlers are not asked."""
-        self._assignment.forget()
+        self._assignment.forget(self._consumer)
         self._fail(RuntimeError("the source is closed"))
         # Without a coordinator librdkafka waits for the session's end (classic, when a commit is under way), or for
         # ever (consumer). The group misses us soon enough, and a process that is told to stop has to.
@@ -159,6 +170,7 @@ class KafkaSource:
         """Keep the messages of claimed partitions, in order; handle the errors that came among them."""
         next_offsets = self._assignment.next_offsets
         moved = self._assignment.moved
+        ended = {(tp.topic, tp.partition) for tp in self._ended}
         accepted = []
         for record in records:
             if record.error() is not None:
@@ -167,7 +179,7 @@ class KafkaSource:
             message = _message(record)
             key = (message.topic, message.partition)
             expected = next_offsets.get(key)
-            if expected is None or message.offset < expected or key in moved:
+            if expected is None or message.offset < expected or key in moved or key in ended:
                 continue
             if self._assignment.paused:  # it was on its way when the pause began
                 self._skipped.add(key)
@@ -176,6 +188,15 @@ class KafkaSource:
             accepted.append(message)
         self._ever_read = self._ever_read or bool(accepted)
         return accepted
+
+    def _confirmed(self, most: int) -> list[Message]:
+        """Hand out what comes from the topics that were claimed; give up partitions of other ones."""
+        wait_s = _ANSWER_TIMEOUT_S if self._confirmer.unconfirmed > _MOST_UNCONFIRMED else 0.0
+        for key, offset in self._confirmer.confirm(self._assignment.topic_ids, wait_s).items():
+            log.warning("the topic was created anew; what is in it now is not read", topic=key[0], partition=key[1])
+            self._assignment.next_offsets[key] = offset
+            self._ended[TopicPartition(*key)] = self._clock() + _OFFER_AGAIN_S
+        return [] if self._assignment.paused else self._confirmer.take(most)
 
     def _care_for_waiting(self) -> None:
         """Offer what is not read, from time to time; and what cannot go on, once all that was read is committed."""

@@ -41,6 +41,7 @@ class Assignment:
         # By topic and number, not by TopicPartition: this is looked up once per message.
         self.next_offsets: dict[Key, int] = {}
         self.committed: dict[Key, int] = {}
+        self.topic_ids: dict[Key, str | None] = {}
         self.moved: set[Key] = set()
         self.failure: Exception | None = None
         self.paused = False
@@ -95,11 +96,17 @@ class Assignment:
         if self.paused:
             consumer.pause(starts)
 
-    def forget(self) -> None:
-        """Drop every claim, without asking the worker: it has dropped its own side."""
-        self._given.clear()
+    def forget(self, consumer: ck.Consumer) -> None:
+        """Drop every claim, without asking the worker: it has dropped its own side.
+
+        What the group gave stays given until it is revoked: a client that leaves and joins during a rebalance may come
+        out of it with what it had, and is told nothing. Such partitions are offered again.
+        """
+        if held := self.held():
+            consumer.incremental_unassign(held)
         self.next_offsets.clear()
         self.committed.clear()
+        self.topic_ids.clear()
         self.failure = None
 
     def held(self) -> list[ck.TopicPartition]:
@@ -110,6 +117,7 @@ class Assignment:
             return ()
         try:
             bounds = self._bounds.read(partitions) if partitions else []
+            self.topic_ids |= {(b.topic_partition.topic, b.topic_partition.partition): b.topic_id for b in bounds}
             return self._on_assigned(bounds) if bounds else ()
         except Exception as failure:  # noqa: BLE001 - kept, and raised by poll
             self.failure = failure
@@ -143,6 +151,7 @@ class Assignment:
         for key in leaving:
             self.next_offsets.pop(key, None)
             self.committed.pop(key, None)
+            self.topic_ids.pop(key, None)
         # Waiting partitions are the group's gift too, but are not assigned here.
         consumer.incremental_unassign([p for p in consumer.assignment() if (p.topic, p.partition) in leaving])
 
