@@ -4,6 +4,7 @@
 CREATE TYPE accum.inventory_delta AS (
 	dim_hash bigint,
 	day date,
+	recorded_at timestamp with time zone,
 	warehouse integer,
 	product integer,
 	lot text,
@@ -130,6 +131,15 @@ ALTER TABLE accum._maintenance ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE VIEW accum._merges AS
+ SELECT NULL::text AS register,
+    NULL::interval AS min_age,
+    NULL::integer AS most,
+    NULL::tid AS after,
+    NULL::integer AS merged,
+    NULL::tid AS last_place
+  WHERE false;
 
 CREATE TABLE accum._migrations (
     name text NOT NULL,
@@ -420,6 +430,8 @@ CREATE TRIGGER guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON accum.inve
 CREATE TRIGGER guard BEFORE INSERT OR DELETE OR UPDATE OR TRUNCATE ON accum.inventory_totals_year FOR EACH STATEMENT EXECUTE FUNCTION accum._guard_derived();
 
 CREATE TRIGGER run BEFORE INSERT ON accum._maintenance FOR EACH ROW EXECUTE FUNCTION accum._run_maintenance();
+
+CREATE TRIGGER run INSTEAD OF INSERT ON accum._merges FOR EACH ROW EXECUTE FUNCTION accum._run_merge();
 
 ALTER TABLE ONLY accum._batches
     ADD CONSTRAINT _batches_position_id_fkey FOREIGN KEY (position_id) REFERENCES accum._positions(id);

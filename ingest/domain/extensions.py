@@ -8,8 +8,8 @@ from typing import Final
 
 from ingest.domain.registers import Dimension, Register, Resource
 
-CHANGEABLE: Final = ("tombstone_unposts", "period_min", "period_max")
-"""Options that only say what is accepted from now on."""
+CHANGEABLE: Final = ("high_write", "tombstone_unposts", "period_min", "period_max")
+"""Options that say how writing goes on and what is accepted from now on."""
 
 
 @dataclass(frozen=True, slots=True)

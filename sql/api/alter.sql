@@ -9,12 +9,11 @@ DECLARE
     dimensions jsonb := '[]';
     resources jsonb := '[]';
 BEGIN
-    IF high_write THEN
-        PERFORM _fail('TS003', format('register %s: high_write is not available yet', p_name), 'Leave high_write out.');
-    END IF;
     -- Batches wait here and then read the declarations again; readers go on until tables really change.
     PERFORM _change_registry();
     register := _register(p_name);
+    PERFORM _switch_high_write(register, coalesce(high_write, register.high_write));
+    register.high_write := coalesce(high_write, register.high_write);
     IF add_dimensions NOT IN ('{}', '[]', 'null') THEN
         dimensions := _columns(add_dimensions, 'dimension', p_name);
     END IF;
@@ -28,8 +27,8 @@ BEGIN
     register.period_max := coalesce(period_max, register.period_max);
     register := _check_declaration(register);
     UPDATE _registers AS r SET
-        dimensions = register.dimensions, resources = register.resources, tombstone_unposts = register.tombstone_unposts,
-        period_min = register.period_min, period_max = register.period_max
+        dimensions = register.dimensions, resources = register.resources, high_write = register.high_write,
+        tombstone_unposts = register.tombstone_unposts, period_min = register.period_min, period_max = register.period_max
     WHERE r.name = p_name;
     IF dimensions <> '[]' OR resources <> '[]' THEN
         PERFORM _add_columns(register, dimensions, resources);
@@ -41,4 +40,5 @@ END
 $$;
 COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, date) IS
 'Adds dimensions (null in old movements) and resources (0 in old movements), or changes what is not given as null. '
-'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table.';
+'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table. '
+'Turning high_write off folds all pending deltas first; let the compactor drain them before, or it takes long.';

@@ -130,10 +130,12 @@ BEGIN
             UNION ALL SELECT p_name || '_recorders' UNION ALL SELECT p_name || '_recorder_events'
         )
     ) || jsonb_build_object(
+        'pending_deltas', (SELECT p.deltas FROM _pending_deltas() AS p WHERE p.register = p_name),
+        'oldest_delta_at', (SELECT p.oldest_at FROM _pending_deltas() AS p WHERE p.register = p_name),
         'dead_letters_waiting', (SELECT count(*) FROM _dead_letters AS d WHERE d.register = p_name AND d.state = 'waiting'),
         'last_maintenance', (SELECT max(m.done_at) FROM _maintenance AS m WHERE m.register = p_name)
     );
 END
 $$;
 COMMENT ON FUNCTION register_stats(text) IS
-'Sizes of a register''s tables and partitions, with the planner''s estimates of their rows: nothing is counted.';
+'Sizes of a register''s tables and partitions, with the planner''s estimates of their rows. Only pending deltas are counted.';

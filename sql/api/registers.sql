@@ -12,9 +12,6 @@ BEGIN
         name, kind, dimensions, resources, totals_period, partition_by, coalesce(high_write, false), recorder_type, time_zone,
         coalesce(tombstone_unposts, false), period_min, period_max, now()
     )::_registers);
-    IF register.high_write THEN
-        PERFORM _fail('TS003', format('register %s: high_write is not available yet', register.name), 'Leave high_write out.');
-    END IF;
     PERFORM _change_registry();
     IF EXISTS (SELECT 1 FROM _registers AS r WHERE r.name = register.name) THEN
         PERFORM _fail(
@@ -55,7 +52,7 @@ BEGIN
         AND p.proname = ANY (SELECT register.name || s FROM unnest(ARRAY[
             '_balance', '_turnover', '_movements', '_balance_at', '_turnover_between', '_turnover_between_instants', '_balance_by',
             '_balance_at_instant', '_fold', '_merge_pending',
-            '_fold_pending', '_movements_inserted', '_movements_deleted', '_read_elements', '_post_elements',
+            '_fold_pending', '_append', '_merge_deltas', '_movements_inserted', '_movements_deleted', '_read_elements', '_post_elements',
             '_unpost_recorder']) AS s)
     LOOP
         EXECUTE format('DROP FUNCTION %s CASCADE', object.signature);
@@ -65,7 +62,7 @@ BEGIN
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
         AND (c.relname = ANY (SELECT register.name || s FROM unnest(ARRAY[
             '_movements', '_totals_day', '_totals_month', '_totals_year', '_balance_cache', '_recorders',
-            '_recorder_events', '_pending_folds', '_opening']) AS s)
+            '_recorder_events', '_pending_folds', '_opening', '_balance_cache_delta']) AS s)
         OR c.relname IN (SELECT d.partition_name FROM _detached_partitions AS d WHERE d.register = register.name))
     LOOP
         EXECUTE format('DROP TABLE %s CASCADE', object.signature);

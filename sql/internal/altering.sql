@@ -28,6 +28,7 @@ BEGIN
     EXECUTE format('DROP FUNCTION %I(date, date)', p_register.name || '_turnover_between');
     EXECUTE format('DROP TABLE %I', p_register.name || '_pending_folds');
     EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_fold', p_register.name || '_delta');
+    EXECUTE format('DROP FUNCTION IF EXISTS %I(%I[])', p_register.name || '_append', p_register.name || '_delta');
     EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_merge_pending', p_register.name || '_delta');
     EXECUTE format('DROP TYPE %I', p_register.name || '_delta');
 END
@@ -70,7 +71,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION _add_derived_columns(_registers, jsonb, jsonb) IS 'Adds columns to totals, balances and opening balances.';
+COMMENT ON FUNCTION _add_derived_columns(_registers, jsonb, jsonb) IS 'Adds columns to totals, balances, opening balances and pending deltas.';
 
 CREATE OR REPLACE FUNCTION _add_clauses(p_columns text) RETURNS text LANGUAGE sql IMMUTABLE
 -- Between columns stands a comma and a space; in numeric(18,3) there is no space.
@@ -83,5 +84,7 @@ CREATE OR REPLACE FUNCTION _derived_tables(p_register _registers) RETURNS SETOF 
     SELECT p_register.name || '_totals_' || g FROM unnest(_grains(p_register)) AS g
     UNION ALL
     SELECT p_register.name || '_balance_cache' WHERE p_register.kind = 'balance'
+    UNION ALL
+    SELECT p_register.name || '_balance_cache_delta' WHERE _has_deltas(p_register)
 $$;
-COMMENT ON FUNCTION _derived_tables(_registers) IS 'The tables that hold sums of a register''s movements.';
+COMMENT ON FUNCTION _derived_tables(_registers) IS 'The tables that hold sums of a register''s movements, pending deltas among them.';

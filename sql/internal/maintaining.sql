@@ -118,10 +118,16 @@ CREATE OR REPLACE FUNCTION _day_sums(p_register _registers, p_dim_hash bigint) R
         _column_list(p_register.resources, 'sum(m.{c}{exact})::{sum} AS {c}'), p_register.name || '_movements',
         CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END,
         _column_list(p_register.resources, 'm.{c}'), p_register.name || '_opening'
-    )
+    ) || CASE WHEN _has_deltas(p_register) THEN format(
+        ' UNION ALL SELECT m.dim_hash, m.day, %s, %s FROM %I AS m WHERE %s',
+        _column_list(p_register.dimensions, 'm.{c}'), _column_list(p_register.resources, '-m.{c}'),
+        p_register.name || '_balance_cache_delta',
+        CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END
+    ) ELSE '' END
 $$;
 COMMENT ON FUNCTION _day_sums(_registers, bigint) IS
-'The sums per cell and day of all movements, those in detached partitions included: what every derived table must agree with.';
+'The sums per cell and day of all movements, those in detached partitions included, less the deltas that are still pending: '
+'what every derived table must agree with. While deltas are folded, both sides of that change alike.';
 
 CREATE OR REPLACE FUNCTION _opening_statement(p_register _registers, p_partition text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format(

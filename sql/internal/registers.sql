@@ -90,6 +90,9 @@ BEGIN
     IF p_register.kind = 'balance' THEN
         EXECUTE _render('balance_table', fragments);
     END IF;
+    IF p_register.high_write THEN
+        EXECUTE _render('delta_table', fragments);
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION _create_tables(_registers) IS 'Makes the tables of a new register.';
@@ -120,6 +123,7 @@ BEGIN
         GRANT SELECT, INSERT, UPDATE ON _positions, _dead_letters TO tallystream_ingest;
         GRANT SELECT, INSERT ON _batches TO tallystream_ingest;
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
+        GRANT EXECUTE ON FUNCTION _merge_slice(text, interval, integer, tid) TO tallystream_ingest;
     END IF;
 END
 $$;

@@ -96,6 +96,7 @@ BEGIN
         'negated_resources_of_d', _column_list(r, '-d.{c}'),
         'nonzero', '(' || _column_list(r, '{c} <> 0', ' OR ') || ')',
         'nonzero_of_d', '(' || _column_list(r, 'd.{c} <> 0', ' OR ') || ')',
+        'nonzero_sums_of_e', '(' || _column_list(r, 'sum(e.{c}) <> 0', ' OR ') || ')',
         'nonzero_of_t', '(' || _column_list(r, 't.{c} <> 0', ' OR ') || ')',
         'delta_attributes', _column_list(d, '{c} {type}') || ', ' || _column_list(r, '{c} {sum}'),
         'required_keys', _text_array('{period}' || _names(d)),
@@ -106,13 +107,15 @@ BEGIN
         'movements', 'recorders', 'recorder_events', 'opening', 'delta', 'pending_folds', 'balance_cache', 'totals_day', 'totals_month',
         'totals_year', 'fold', 'merge_pending', 'fold_pending', 'balance', 'turnover', 'balances', 'journal', 'turnovers_day',
         'turnovers_month', 'turnovers_year', 'balance_at', 'turnover_between', 'turnover_between_instants',
-        'balance_by', 'balance_at_instant', 'read_elements', 'post_elements', 'unpost_recorder'
+        'balance_by', 'balance_at_instant', 'read_elements', 'post_elements', 'unpost_recorder', 'balance_cache_delta', 'append',
+        'merge_deltas'
     ] LOOP
         result := result || jsonb_build_object(suffix, quote_ident(name || '_' || suffix));
     END LOOP;
     RETURN result || jsonb_build_object(
         'inserted', quote_ident(name || '_movements_inserted'),
         'deleted', quote_ident(name || '_movements_deleted'),
+        'keep', quote_ident(name || CASE WHEN p_register.high_write THEN '_append' ELSE '_fold' END),
         'movements_function', quote_ident(name || '_movements')
     );
 END
@@ -141,6 +144,16 @@ RETURN CASE p_register.totals_period
 END;
 COMMENT ON FUNCTION _grains(_registers) IS 'The totals that a register keeps, the finest first.';
 
+CREATE OR REPLACE FUNCTION _bucket(p_grain text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE p_grain WHEN 'day' THEN 'd.day' ELSE format('date_trunc(%L, d.day::timestamp)::date', p_grain) END;
+COMMENT ON FUNCTION _bucket(text) IS 'The expression of the period of totals that the day of a delta d belongs to.';
+
+CREATE OR REPLACE FUNCTION _has_deltas(p_register _registers) RETURNS boolean LANGUAGE sql STABLE
+RETURN to_regclass(quote_ident(p_register.name || '_balance_cache_delta')) IS NOT NULL;
+COMMENT ON FUNCTION _has_deltas(_registers) IS
+'Whether there is a table of pending deltas. It stays, empty, when high-write is turned off: a transaction that began before then '
+'still sees totals without its deltas, and reads them together.';
+
 CREATE OR REPLACE FUNCTION _additions(p_register _registers, p_table text) RETURNS text LANGUAGE sql STABLE AS $$
     -- The first addition proves that the row found by its key is the same cell.
     SELECT string_agg(
@@ -167,7 +180,7 @@ BEGIN
         totals := p_register.name || '_totals_' || grain;
         body := body || _render('fold_totals', fragments || jsonb_build_object(
             'totals', quote_ident(totals),
-            'bucket', CASE grain WHEN 'day' THEN 'd.day' ELSE format('date_trunc(%L, d.day::timestamp)::date', grain) END,
+            'bucket', _bucket(grain),
             'additions', _additions(p_register, totals)
         ));
     END LOOP;
@@ -186,6 +199,9 @@ DECLARE
     fragments jsonb := _fragments(p_register) || jsonb_build_object('fold_body', _fold_body(p_register));
 BEGIN
     EXECUTE _render('folding', fragments);
+    IF _has_deltas(p_register) THEN
+        EXECUTE _render('appending', fragments);
+    END IF;
     PERFORM _install_views(p_register, fragments);
     EXECUTE _render('reading', fragments);
     EXECUTE _render('posting', fragments);
@@ -199,14 +215,16 @@ COMMENT ON FUNCTION _install_functions(_registers) IS 'Makes or renews the funct
 CREATE OR REPLACE FUNCTION _install_views(p_register _registers, p_fragments jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     grain text;
+    kind text := CASE WHEN _has_deltas(p_register) THEN '_view_with_deltas' ELSE '_view' END;
 BEGIN
     EXECUTE _render('journal_view', p_fragments);
     IF p_register.kind = 'balance' THEN
-        EXECUTE _render('balances_view', p_fragments);
+        EXECUTE _render('balances' || kind, p_fragments);
     END IF;
     FOREACH grain IN ARRAY _grains(p_register) LOOP
-        EXECUTE _render('turnovers_view', p_fragments || jsonb_build_object(
+        EXECUTE _render('turnovers' || kind, p_fragments || jsonb_build_object(
             'grain', grain,
+            'bucket', _bucket(grain),
             'turnovers', quote_ident(p_register.name || '_turnovers_' || grain),
             'totals', quote_ident(p_register.name || '_totals_' || grain)
         ));

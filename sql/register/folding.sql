@@ -1,4 +1,5 @@
 -- How movements become totals and balances. Every writer goes through here: COPY, INSERT, DELETE, and the functions.
+-- {keep} is the fold itself, or, in a register in high-write mode, what appends deltas for the compactor to fold.
 
 CREATE OR REPLACE FUNCTION {fold}(p_deltas {delta}[]) RETURNS void LANGUAGE plpgsql
 SET search_path FROM CURRENT AS $fold$
@@ -34,7 +35,9 @@ BEGIN
             last_period = greatest(r.last_period, excluded.last_period);
     END IF;
 
-    SELECT array_agg(ROW(d.dim_hash, d.day, {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day)
+    SELECT array_agg(
+        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+    )
     INTO deltas
     FROM (
         SELECT n.dim_hash, (n.period AT TIME ZONE {time_zone})::date AS day, {dimensions_of_n}, {sums_of_n}
@@ -45,7 +48,7 @@ BEGIN
     IF current_setting('tallystream.defer_fold', true) = 'on' AND EXISTS (SELECT 1 FROM {pending_folds}) THEN
         deltas := {merge_pending}(deltas);
     END IF;
-    PERFORM {fold}(deltas);
+    PERFORM {keep}(deltas);
     RETURN NULL;
 END
 $inserted$;
@@ -55,7 +58,9 @@ SET search_path FROM CURRENT AS $deleted$
 DECLARE
     deltas {delta}[];
 BEGIN
-    SELECT array_agg(ROW(d.dim_hash, d.day, {dimensions_of_d}, {negated_resources_of_d})::{delta} ORDER BY d.dim_hash, d.day)
+    SELECT array_agg(
+        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {negated_resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+    )
     INTO deltas
     FROM (
         SELECT o.dim_hash, (o.period AT TIME ZONE {time_zone})::date AS day, {dimensions_of_o}, {sums_of_o}
@@ -68,7 +73,7 @@ BEGIN
     IF current_setting('tallystream.defer_fold', true) = 'on' THEN
         INSERT INTO {pending_folds} (deltas) SELECT deltas WHERE deltas IS NOT NULL;
     ELSE
-        PERFORM {fold}(deltas);
+        PERFORM {keep}(deltas);
     END IF;
     RETURN NULL;
 END
@@ -80,7 +85,9 @@ DECLARE
     merged {delta}[];
 BEGIN
     WITH taken AS (DELETE FROM {pending_folds} RETURNING deltas)
-    SELECT array_agg(ROW(d.dim_hash, d.day, {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day)
+    SELECT array_agg(
+        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+    )
     INTO merged
     FROM (
         SELECT e.dim_hash, e.day, {dimensions_of_e}, {sums_of_e}
@@ -99,7 +106,7 @@ $merge$;
 CREATE OR REPLACE FUNCTION {fold_pending}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $pending$
 BEGIN
-    PERFORM {fold}({merge_pending}(NULL));
+    PERFORM {keep}({merge_pending}(NULL));
     RETURN NULL;
 END
 $pending$;

@@ -1,5 +1,5 @@
 -- What folding needs besides the tables: made anew when the register gets other columns, because a delta has them all.
-CREATE TYPE {delta} AS (dim_hash bigint, day date, {delta_attributes});
+CREATE TYPE {delta} AS (dim_hash bigint, day date, recorded_at timestamptz, {delta_attributes});
 
 CREATE TABLE {pending_folds} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -17,5 +17,5 @@ SELECT {schema}.register_create(
 -- name: alter_register
 -- Add columns to a register, and change what it accepts.
 SELECT {schema}.register_alter(
-    %(name)s, %(dimensions)s::jsonb, %(resources)s::jsonb, NULL, %(tombstone_unposts)s, %(period_min)s::date, %(period_max)s::date
+    %(name)s, %(dimensions)s::jsonb, %(resources)s::jsonb, %(high_write)s, %(tombstone_unposts)s, %(period_min)s::date, %(period_max)s::date
 );

@@ -54,7 +54,7 @@ def test_other_options_change_without_touching_tables(shop: Shop) -> None:
 
 
 def test_what_cannot_be_is_refused(shop: Shop) -> None:
-    """Names that are taken, reserved or unknown types, high-write, unknown registers."""
+    """Names that are taken, reserved or unknown types, unknown registers."""
     alter = "SELECT register_alter('stock', %s, %s)"
     assert shop.refusal(alter, {"warehouse": "int"}, None)[0] == "TS003"
     assert shop.refusal(alter, None, {"lot": "int"})[0] == "TS003"
@@ -62,10 +62,6 @@ def test_what_cannot_be_is_refused(shop: Shop) -> None:
     assert shop.refusal(alter, {"x": "json"}, None)[0] == "TS003"
     assert shop.refusal(alter, {'x"; DROP TABLE stock_movements; --': "int"}, None)[0] == "TS002"
     assert shop.refusal("SELECT register_alter('other')")[0] == "TS001"
-    assert shop.refusal("SELECT register_alter('stock', high_write => true)") == (
-        "TS003",
-        "register stock: high_write is not available yet",
-    )
 
 
 @pytest.mark.parametrize("added", [{"add_resources": {"pieces": "int"}}, {"add_dimensions": {"colour": "text"}}])

@@ -46,6 +46,20 @@ def test_a_register_grows_with_its_file(shop: Shop, tmp_path: Path) -> None:
     assert "dimension colour is not declared any more; resource pieces is not declared any more" in text
 
 
+def test_high_write_is_a_switch(shop: Shop, tmp_path: Path) -> None:
+    """It may be declared from the start or later, and taken back: what is pending is folded then."""
+    for _ in range(2):
+        assert apply(shop.database, tmp_path, options="high_write = true")[1] == "stock: high_write changed\n"
+        shop.post(element("r", "2026-01-05", 1, "x", quantity=3))
+        assert shop.ask("SELECT deltas FROM _pending_deltas()") == 1
+        assert apply(shop.database, tmp_path) == (0, "stock: high_write changed\n")
+        assert shop.ask("SELECT deltas FROM _pending_deltas()") == 0
+    shop.rows("SELECT register_drop('stock', true)")
+    assert apply(shop.database, tmp_path, options="high_write = true") == (0, "stock: created\n")
+    shop.post(element("r", "2026-01-05", 1, "x", quantity=3))
+    assert shop.rows("SELECT register, high_write, deltas FROM _pending_deltas()") == [("stock", True, 1)]
+
+
 def test_what_would_lose_something_is_refused(shop: Shop, tmp_path: Path) -> None:
     """The message says what is and what was declared; nothing is changed."""
     options = 'partition_by = "year"\ntotals_period = "month"\nrecorder_type = "uuid"'

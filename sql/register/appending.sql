@@ -1,0 +1,43 @@
+-- High-write: what a writer does in place of folding, and what folds later. Only where there is a table of deltas.
+CREATE OR REPLACE FUNCTION {append}(p_deltas {delta}[]) RETURNS void LANGUAGE plpgsql
+SET search_path FROM CURRENT AS $append$
+BEGIN
+    INSERT INTO {balance_cache_delta} (dim_hash, day, recorded_at, {dimensions}, {resources})
+    SELECT d.dim_hash, d.day, d.recorded_at, {dimensions_of_d}, {resources_of_d}
+    FROM unnest(p_deltas) AS d
+    WHERE {nonzero_of_d};
+END
+$append$;
+COMMENT ON FUNCTION {append}({delta}[]) IS 'Keeps deltas of {register} for the compactor; locks no cell.';
+
+CREATE OR REPLACE FUNCTION {merge_deltas}(
+    p_min_age interval, p_most integer, p_after tid, OUT merged integer, OUT last_place tid
+) LANGUAGE plpgsql SET search_path FROM CURRENT AS $merge$
+DECLARE
+    deltas {delta}[];
+BEGIN
+    -- Places are taken anew by later rows, and what commits late may lie anywhere: where to begin is only a hint, and
+    -- whoever goes through the table begins again at its start.
+    WITH slice AS MATERIALIZED (
+        SELECT d.ctid AS place
+        FROM {balance_cache_delta} AS d
+        WHERE d.ctid > p_after AND d.recorded_at <= now() - p_min_age
+        LIMIT p_most
+        FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM {balance_cache_delta} AS d
+        WHERE d.ctid = ANY (ARRAY(SELECT s.place FROM slice AS s))
+        RETURNING d.*
+    )
+    SELECT
+        array_agg(ROW(t.dim_hash, t.day, t.recorded_at, {dimensions_of_t}, {resources_of_t})::{delta}), count(*),
+        (SELECT max(s.place) FROM slice AS s)
+    INTO deltas, merged, last_place
+    FROM taken AS t;
+    IF merged > 0 THEN
+        PERFORM {fold}(deltas);
+    END IF;
+END
+$merge$;
+COMMENT ON FUNCTION {merge_deltas}(interval, integer, tid) IS
+'Folds pending deltas of {register}, at most so many, that lie behind a place in the table; those that another session folds are left out.';
