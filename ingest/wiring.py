@@ -58,11 +58,11 @@ def verify_register(settings: Settings, register: str) -> Sequence[care.Differen
 
 def choose_registers(settings: Settings, names: Sequence[str]) -> Sequence[str]:
     """Return the named registers, or all; fails before anything is done when there is none of a name."""
-    known = registers.read_registry(database(settings)).registers
+    known = registers.list_names(database(settings))
     for name in names:
         if name not in known:
             raise RegisterError(f"register {name} does not exist; there are: {', '.join(known) or 'none yet'}")
-    return list(dict.fromkeys(names)) or list(known)
+    return list(dict.fromkeys(names)) or known
 
 
 def verify(settings: Settings, register: str, most: int) -> care.Verification:

@@ -8,12 +8,18 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final, cast
 
+import psycopg
+from psycopg import sql
+
 from ingest import resources
 from ingest.errors import MigrationError
 from ingest.postgres.connections import Connection, Database
 
 FUNCTIONS: Final = "functions"
 """The row of `_migrations` that holds the digest of all functions and templates."""
+
+GRANTS: Final = "grants to new roles"
+"""What is reported when a role was made after everything else."""
 
 GOLDEN_HASHES: Final = (-1871201132023588884, -1273060378593039749, -4454571518995444302)
 
@@ -23,8 +29,7 @@ def migrate(database: Database) -> list[str]:
     applied: list[str] = []
     with database.connect() as connection, connection.transaction():
         connection.execute(database.compose("lock_migrations"), {"schema": database.schema})
-        if not _single(connection, database, "schema_exists"):
-            connection.execute(database.compose("create_schema"))
+        _become_owner(connection, database)
         connection.execute(database.compose("enter_schema"), {"schema": database.schema})
         connection.execute(database.compose("create_migrations"))
         known = _known(connection, database)
@@ -43,6 +48,8 @@ def migrate(database: Database) -> list[str]:
             _install_functions(connection, database)
             _record(connection, database, FUNCTIONS, digest)
             applied.append(FUNCTIONS)
+        elif _single(connection, database, "grant_new_roles"):
+            applied.append(GRANTS)
     return applied
 
 
@@ -63,6 +70,19 @@ def check(database: Database) -> None:
         if row != GOLDEN_HASHES:
             message = "this PostgreSQL server computes other cell keys than the stored ones; do not write with it"
             raise MigrationError(message)
+
+
+def _become_owner(connection: Connection, database: Database) -> None:
+    """Create the schema if it is missing; act for its owner from here on, so that everything in it is one role's."""
+    owner = _single(connection, database, "schema_owner")
+    if owner is None:
+        owner = _single(connection, database, "choose_owner")
+        connection.execute(database.compose("create_schema", owner=sql.Identifier(str(owner))))
+    try:
+        connection.execute(database.compose("become_owner"), {"owner": owner})
+    except psycopg.errors.InsufficientPrivilege:
+        message = f"schema {database.schema} belongs to the role {owner}; migrate as that role, or as a member of it"
+        raise MigrationError(message) from None
 
 
 def _refuse_newer(known: dict[str, str]) -> None:

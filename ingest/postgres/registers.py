@@ -26,6 +26,13 @@ def read_registry(database: Database) -> Registry:
     return Registry(version, {register.name: register for register in map(_register, rows)})
 
 
+def list_names(database: Database) -> list[str]:
+    """Return the registers' names; unlike the declarations, readers may know them."""
+    with database.connect() as connection:
+        rows = connection.execute(database.compose("list_register_names")).fetchall()
+    return [cast("str", name) for (name,) in rows]
+
+
 def apply_registers(database: Database, declared: Iterable[Register]) -> list[tuple[str, str]]:
     """Create or extend registers and return (register, what was done); refuses what would lose something."""
     done: list[tuple[str, str]] = []
@@ -49,7 +56,7 @@ def apply_registers(database: Database, declared: Iterable[Register]) -> list[tu
 
 def verify_register(database: Database, register: str) -> Sequence[care.Difference]:
     """Compare totals and balances with the movements, in one snapshot; returns the differences."""
-    return care.verify(database, register).differences
+    return list(care.verify(database, register).differences)
 
 
 def _create(connection: Connection, database: Database, register: Register) -> None:

@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION register_alter(
     p_name text, add_dimensions jsonb DEFAULT NULL, add_resources jsonb DEFAULT NULL, high_write boolean DEFAULT NULL,
     tombstone_unposts boolean DEFAULT NULL, period_min date DEFAULT NULL, period_max date DEFAULT NULL
-) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
 DECLARE
     register _registers;

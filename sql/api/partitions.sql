@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION register_partitions(p_name text) RETURNS TABLE (
     partition_name text, from_date date, before_date date, state text, movements bigint, bytes bigint
 ) LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT SET datestyle = 'ISO, YMD' SET timezone = 'UTC' AS $$
+SECURITY DEFINER SET search_path FROM CURRENT SET datestyle = 'ISO, YMD' SET timezone = 'UTC' AS $$
 DECLARE
     register _registers := _register(p_name);
 BEGIN
@@ -31,7 +31,7 @@ COMMENT ON FUNCTION register_partitions(text) IS
 'The number of movements is an estimate where they are attached; bytes are 0 when a detached table was dropped.';
 
 CREATE OR REPLACE FUNCTION register_create_partitions(p_name text, p_ahead interval DEFAULT '6 months') RETURNS integer
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _hold_register(p_name);
     today date := now() AT TIME ZONE register.time_zone;
@@ -61,7 +61,7 @@ COMMENT ON FUNCTION _detachable_partitions(_registers, interval) IS 'The attache
 
 CREATE OR REPLACE FUNCTION register_detach_partitions(
     p_name text, p_older_than interval DEFAULT '2 years', p_most integer DEFAULT NULL
-) RETURNS TABLE (partition_name text, movements bigint) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+) RETURNS TABLE (partition_name text, movements bigint) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     register _registers;
@@ -105,7 +105,8 @@ COMMENT ON FUNCTION register_detach_partitions(text, interval, integer) IS
 'as before. Movements of those periods are not accepted any more, and their recorders cannot be unposted or reposted. '
 'The stream waits meanwhile: with p_most, several transactions each keep it waiting for less.';
 
-CREATE OR REPLACE FUNCTION register_stats(p_name text) RETURNS jsonb LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
+CREATE OR REPLACE FUNCTION register_stats(p_name text) RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _register(p_name);
     result jsonb;

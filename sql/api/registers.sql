@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION register_create(
     partition_by text DEFAULT 'month', high_write boolean DEFAULT false, recorder_type text DEFAULT 'text',
     time_zone text DEFAULT 'UTC', tombstone_unposts boolean DEFAULT false, period_min date DEFAULT '2000-01-01',
     period_max date DEFAULT '2099-12-31'
-) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
 DECLARE
     register _registers;
@@ -31,7 +31,7 @@ COMMENT ON FUNCTION register_create(text, jsonb, jsonb, text, text, text, boolea
 'Declares a register and makes its tables, functions and views.';
 
 CREATE OR REPLACE FUNCTION register_drop(name text, force boolean DEFAULT false) RETURNS void LANGUAGE plpgsql
-SET search_path FROM CURRENT AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
 DECLARE
     register _registers := _register(name);
@@ -77,7 +77,7 @@ COMMENT ON FUNCTION register_drop(text, boolean) IS 'Removes a register and ever
 CREATE OR REPLACE FUNCTION register_list() RETURNS TABLE (
     name text, kind text, dimensions jsonb, resources jsonb, totals_period text, partition_by text, high_write boolean,
     recorder_type text, time_zone text, movements_estimate bigint, created_at timestamptz
-) LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
     SELECT
         r.name, r.kind, r.dimensions, r.resources, r.totals_period, r.partition_by, r.high_write, r.recorder_type, r.time_zone,
         (
@@ -92,7 +92,7 @@ $$;
 COMMENT ON FUNCTION register_list() IS 'One row per register. The number of movements is the planner''s estimate: nothing is counted.';
 
 CREATE OR REPLACE FUNCTION register_info(p_name text) RETURNS jsonb LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _register(p_name);
 BEGIN

@@ -8,17 +8,21 @@ DECLARE
     event text := format('%s[%s]@%s', p_topic, p_partition, p_offset);
 BEGIN
     IF p_topic IS NULL OR p_partition IS NULL OR p_offset IS NULL THEN
-        PERFORM _fail('TS006', format('event %s has no topic, partition or offset', event), 'Give all three, as the producer was told them.');
+        PERFORM _fail(
+            'TS006', format('event %s has no topic, partition or offset', event), 'Give all three, as the producer was told them.'
+        );
     END IF;
     IF p_timeout IS NULL OR p_timeout NOT BETWEEN '0' AND interval '1 hour' OR p_poll IS NULL OR p_poll < '1 millisecond' THEN
         PERFORM _fail(
-            'TS006', format('event %s: p_timeout is %s, p_poll is %s', event, coalesce(p_timeout::text, 'null'), coalesce(p_poll::text, 'null')),
+            'TS006', format('event %s: p_timeout is %s, p_poll is %s', event, coalesce(p_timeout::text, 'null'),
+                coalesce(p_poll::text, 'null')),
             'Give a timeout of at most an hour, and ask at most every millisecond.'
         );
     END IF;
     IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
         PERFORM _fail(
-            'TS040', format('event %s cannot be waited for under %s: its snapshot never changes', event, current_setting('transaction_isolation')),
+            'TS040', format('event %s cannot be waited for under %s: its snapshot never changes', event,
+                current_setting('transaction_isolation')),
             'Wait in a transaction of its own, READ COMMITTED, and begin the other one afterwards.'
         );
     END IF;

@@ -9,7 +9,7 @@ $$;
 COMMENT ON FUNCTION _hold_register(text) IS 'The declaration of a register, which nobody changes before this transaction ends.';
 
 CREATE OR REPLACE FUNCTION register_post(p_register text, p_data jsonb) RETURNS integer LANGUAGE plpgsql
-SET search_path FROM CURRENT AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _hold_register(p_register);
     posted integer;
@@ -23,7 +23,7 @@ COMMENT ON FUNCTION register_post(text, jsonb) IS
 'A period without an offset is local to the register''s time zone. Returns how many movements there were.';
 
 CREATE OR REPLACE FUNCTION register_unpost(p_register text, p_recorder text) RETURNS integer LANGUAGE plpgsql
-SET search_path FROM CURRENT AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _hold_register(p_register);
     removed integer;
@@ -37,7 +37,7 @@ COMMENT ON FUNCTION register_unpost(text, text) IS
 'Removes all movements of a recorder. Returns how many there were; 0 for an unknown recorder.';
 
 CREATE OR REPLACE FUNCTION register_repost(p_register text, p_recorder text, p_data jsonb) RETURNS integer LANGUAGE plpgsql
-SET search_path FROM CURRENT AS $$
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _hold_register(p_register);
     posted integer;

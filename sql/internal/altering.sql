@@ -2,6 +2,8 @@
 CREATE OR REPLACE FUNCTION _add_columns(p_register _registers, p_dimensions jsonb, p_resources jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     fragments jsonb := _fragments(p_register);
+    grants text[] := _read_grants(p_register);
+    statement text;
 BEGIN
     EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', p_register.name || '_movements');
     PERFORM _drop_dependents(p_register);
@@ -9,6 +11,11 @@ BEGIN
     PERFORM _add_derived_columns(p_register, p_dimensions, p_resources);
     EXECUTE _render('pending_table', fragments);
     PERFORM _install_functions(p_register);
+    -- Before anything is granted: a function that has grants looks as if it were everybody's on purpose.
+    PERFORM _close_functions();
+    FOREACH statement IN ARRAY grants LOOP
+        EXECUTE statement;
+    END LOOP;
     EXECUTE _render('pending_triggers', fragments);
     IF p_dimensions <> '[]' THEN
         PERFORM _maintain(p_register.name, 'add dimensions');

@@ -7,7 +7,7 @@ SELECT
 WHERE false;
 COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and where they ended.';
 
-CREATE OR REPLACE FUNCTION _run_merge() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE OR REPLACE FUNCTION _run_merge() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     EXECUTE format('SELECT m.merged, m.last_place FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
     INTO new.merged, new.last_place USING new.min_age, new.most, new.after;
@@ -35,8 +35,6 @@ $$;
 COMMENT ON FUNCTION _merge_slice(text, interval, integer, tid) IS
 'Folds at most p_most pending deltas of a register that are older than p_min_age and lie behind p_after; says how many, and where to go on. '
 'In key order, and once in a transaction: two that meet wait for one another and never in a ring.';
-
-REVOKE EXECUTE ON FUNCTION _merge_slice(text, interval, integer, tid) FROM public;
 
 CREATE OR REPLACE FUNCTION _switch_high_write(p_register _registers, p_high_write boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

@@ -87,7 +87,7 @@ $$;
 COMMENT ON FUNCTION _ensure_partition(_registers, date) IS 'Makes a partition if it is missing, and says whether it was; refuses a detached one.';
 
 CREATE OR REPLACE FUNCTION _ensure_partitions(p_register text, p_days date[]) RETURNS integer LANGUAGE plpgsql
-SECURITY DEFINER SET search_path FROM CURRENT AS $$
+SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _register(p_register);
     outside date;

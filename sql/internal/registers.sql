@@ -106,49 +106,6 @@ END
 $$;
 COMMENT ON FUNCTION _change_registry() IS 'Waits for running batches and tells workers to read the declarations again.';
 
-CREATE OR REPLACE FUNCTION _grant_schema() RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    register _registers;
-BEGIN
-    FOR register IN SELECT * FROM _registers LOOP
-        PERFORM _grant_register(register);
-    END LOOP;
-    IF to_regrole('tallystream_reader') IS NOT NULL THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO tallystream_reader', current_schema());
-        GRANT SELECT ON _detached_partitions TO tallystream_reader;
-    END IF;
-    IF to_regrole('tallystream_ingest') IS NOT NULL THEN
-        EXECUTE format('GRANT USAGE ON SCHEMA %I TO tallystream_ingest', current_schema());
-        GRANT SELECT ON _registers, _registry_version, _migrations TO tallystream_ingest;
-        GRANT SELECT, INSERT, UPDATE ON _positions, _dead_letters TO tallystream_ingest;
-        GRANT SELECT, INSERT ON _batches TO tallystream_ingest;
-        GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
-        GRANT EXECUTE ON FUNCTION _merge_slice(text, interval, integer, tid) TO tallystream_ingest;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION _grant_schema() IS 'Grants what the roles tallystream_ingest and tallystream_reader need, where they exist.';
-
-CREATE OR REPLACE FUNCTION _grant_register(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    suffix text;
-BEGIN
-    IF to_regrole('tallystream_ingest') IS NOT NULL THEN
-        EXECUTE format('GRANT SELECT, INSERT, DELETE ON %I TO tallystream_ingest', p_register.name || '_movements');
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON %I TO tallystream_ingest', p_register.name || '_recorders');
-        EXECUTE format('GRANT SELECT, INSERT ON %I TO tallystream_ingest', p_register.name || '_recorder_events');
-    END IF;
-    IF to_regrole('tallystream_reader') IS NOT NULL THEN
-        FOREACH suffix IN ARRAY ARRAY['balances', 'turnovers_day', 'turnovers_month', 'turnovers_year', 'journal', 'opening'] LOOP
-            IF to_regclass(quote_ident(p_register.name || '_' || suffix)) IS NOT NULL THEN
-                EXECUTE format('GRANT SELECT ON %I TO tallystream_reader', p_register.name || '_' || suffix);
-            END IF;
-        END LOOP;
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION _grant_register(_registers) IS 'Grants the roles what they need of one register.';
-
 CREATE OR REPLACE FUNCTION _renew_registers() RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers;

@@ -2,11 +2,25 @@
 
 -- name: create_schema
 -- The schema, when it is not there yet.
-CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE SCHEMA {schema} AUTHORIZATION {owner};
 
--- name: schema_exists
--- Whether the schema is there: creating it may need a right that using it does not.
-SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s);
+-- name: choose_owner
+-- Whose a new schema becomes: the role that is there for it, if whoever installs may act for it.
+SELECT coalesce(
+    (SELECT r.rolname FROM pg_roles AS r WHERE r.rolname = 'tallystream_owner' AND pg_has_role(r.oid, 'MEMBER')), current_user
+)::text;
+
+-- name: schema_owner
+-- Whose everything in the schema is, or is to be; no row when there is no schema yet.
+SELECT coalesce(
+    (SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = '_migrations'),
+    CASE WHEN pg_has_role(n.nspowner, 'MEMBER') THEN pg_get_userbyid(n.nspowner) END, current_user
+)::text
+FROM pg_namespace AS n WHERE n.nspname = %(schema)s;
+
+-- name: become_owner
+-- Act for the schema's owner in this transaction: everything in a schema belongs to one role.
+SELECT set_config('role', %(owner)s, true) WHERE current_user <> %(owner)s;
 
 -- name: enter_schema
 -- Objects are made in this schema, and functions remember it.
@@ -49,6 +63,10 @@ INSERT INTO {schema}._templates (name, body) VALUES (%(name)s, %(body)s);
 -- name: renew_registers
 -- Give every register the functions and views of this version, and the roles their rights.
 SELECT {schema}._renew_registers();
+
+-- name: grant_new_roles
+-- Give roles that were made after the last migration their rights.
+SELECT {schema}._grant_new_roles();
 
 -- name: hash_golden_rows
 -- Keys of cells as this server computes them; they must never change.

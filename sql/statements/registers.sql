@@ -7,6 +7,10 @@ SELECT
     period_min, period_max
 FROM {schema}._registers ORDER BY name;
 
+-- name: list_register_names
+-- The names of all registers, as everybody who may read may ask for them.
+SELECT name FROM {schema}.register_list() ORDER BY name;
+
 -- name: create_register
 -- Declare a register.
 SELECT {schema}.register_create(

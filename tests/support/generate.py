@@ -1,7 +1,7 @@
 """The generated files: `make generate` writes them, `make verify` fails when one is not what would be written.
 
 Generated is what the code knows better than its authors: the event's JSON Schema, the reference of settings and refusal
-reasons, and the schema as PostgreSQL has it after a migration.
+reasons, the schema as PostgreSQL has it after a migration, and who may do what in it.
 """
 
 import re
@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from difflib import unified_diff
+from functools import cache
 from pathlib import Path
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
@@ -21,7 +23,7 @@ from ingest.settings import Settings
 from ingest.settings.model import ENVIRONMENT_PREFIX
 from tests.support.downloads import ROOT
 from tests.support.local_postgres import LocalPostgres
-from tests.support.postgres import Databases
+from tests.support.privileges import OWNER, create_roles, matrix
 from tests.support.program import run_tallystream
 
 DIFF_LINES = 60
@@ -42,14 +44,30 @@ def reference() -> str:
 
 def snapshot() -> str:
     """The migrated schema with the sample register `inventory`, as pg_dump shows it."""
+    return _from_a_database()[0]
+
+
+def privileges() -> str:
+    """Who may do what in such a schema."""
+    return _from_a_database()[1]
+
+
+@cache
+def _from_a_database() -> tuple[str, str]:
     server = LocalPostgres(durable=False)
     try:
         server.start()
-        database = Databases(server.dsn).create()
-        env = {"TALLYSTREAM_POSTGRES_DSN": database.dsn}
+        with psycopg.connect(server.dsn, autocommit=True) as admin:
+            create_roles(admin)
+            admin.execute("CREATE DATABASE shop OWNER tallystream_owner")
+        env = {"TALLYSTREAM_POSTGRES_DSN": make_conninfo(server.dsn, dbname="shop", user=OWNER)}
         run_tallystream("migrate", env=env).check()
         run_tallystream("register", "apply", "schema/registers/inventory.toml", env=env, folder=ROOT).check()
-        return _dump(server, database.name)
+        dsn = make_conninfo(server.dsn, dbname="shop")
+        dumped = _dump(server, dsn)
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute("SELECT accum._ensure_partitions('inventory', '{2026-04-01}')")
+            return dumped, matrix(admin)
     finally:
         server.close()
 
@@ -58,6 +76,7 @@ FILES: dict[str, Callable[[], str]] = {
     "schema/messages/event.schema.json": json_schema,
     "docs/reference.md": reference,
     "schema/snapshot.sql": snapshot,
+    "docs/privileges.md": privileges,
 }
 
 
@@ -118,8 +137,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _dump(server: LocalPostgres, name: str) -> str:
-    dsn = make_conninfo(server.dsn, dbname=name)
+def _dump(server: LocalPostgres, dsn: str) -> str:
     options = ["--schema-only", "--no-owner", "--no-privileges", "--schema=accum", "--restrict-key=snapshot"]
     command: list[str | Path] = [server.program("pg_dump"), *options, f"--dbname={dsn}"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout

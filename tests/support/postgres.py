@@ -91,7 +91,7 @@ def describe() -> str:
     if dsn := os.environ.get(DSN_VARIABLE):
         with psycopg.connect(dsn) as connection:
             return f"{connection.info.server_version / 10000:.4f} at the address in {DSN_VARIABLE}"
-    if version := _wanted_version():
+    if version := wanted_version():
         return f"{POSTGRES_BINARIES[version]} from Maven Central"
     if docker_answers():
         return f"{POSTGRES_IMAGE} in Docker"
@@ -145,7 +145,7 @@ def database(databases: Databases, migrated_template: Database) -> Iterator[Data
 @pytest.fixture
 def own_postgres() -> Iterator[LocalPostgres]:
     """A running server that belongs to the test: to stop, to kill -9, to start again. Durable, as in production."""
-    server = LocalPostgres(_wanted_version())
+    server = LocalPostgres(wanted_version())
     try:
         server.start()
         yield server
@@ -159,7 +159,8 @@ def own_database(own_postgres: LocalPostgres) -> Callable[[], Database]:
     return Databases(own_postgres.dsn).create
 
 
-def _wanted_version() -> int | None:
+def wanted_version() -> int | None:
+    """The version that was asked for; none means the embedded one, or a container's."""
     text = os.environ.get(VERSION_VARIABLE)
     if not text:
         return None
@@ -172,7 +173,7 @@ def _wanted_version() -> int | None:
 def _server(stack: contextlib.ExitStack) -> str:
     if dsn := os.environ.get(DSN_VARIABLE):
         return dsn
-    version = _wanted_version()
+    version = wanted_version()
     if version is None and docker_answers():
         return _in_docker(stack)
     server = LocalPostgres(version, durable=False)
