@@ -18,7 +18,7 @@ from tests.support.pipeline import GROUP, PERIOD, Pipeline, access_to, line, mov
 from tests.support.postgres import Database, wanted_version
 from tests.support.privileges import EVERYBODY, INGEST, OWNER, READER, create_roles, matrix
 from tests.support.program import run_tallystream
-from tests.support.registers import DIMENSIONS, RESOURCES
+from tests.support.registers import DIMENSIONS, RESOURCES, element
 
 DERIVED = "balance_cache", "totals_day", "totals_month", "totals_year", "opening", "pending_folds"
 CHANGES = "INSERT INTO {} SELECT * FROM {}", "UPDATE {} SET quantity = 1", "DELETE FROM {}", "TRUNCATE {}"
@@ -171,7 +171,13 @@ def test_a_worker_needs_no_more_than_its_role(server: Server) -> None:
     env = {"TALLYSTREAM_POSTGRES_DSN": as_role(database, INGEST).dsn, "TALLYSTREAM_GROUP": GROUP}
     waiting = "dead letters waiting: 1 not_json, 1 unknown_register"
     assert waiting in run_tallystream("status", env=env).check().out
-    pipeline.rows("SELECT register_create('other', %s, %s)", [Jsonb(DIMENSIONS), Jsonb(RESOURCES)])
+    create = "SELECT register_create('other', %s, %s, high_write => true)"
+    pipeline.rows(create, [Jsonb(DIMENSIONS), Jsonb(RESOURCES)])
+    pipeline.rows("SELECT register_post('other', %s)", [Jsonb(element("r", "2026-04-18", 1, "x", quantity=1))])
+    assert refusal(database, INGEST, "DELETE FROM other_balance_cache_delta") == "42501"
+    with as_role(database, INGEST).connect() as compactor:
+        merge = "SELECT merged FROM accum._merge_slice('other', '0 s', 10)"
+        assert compactor.execute(merge).fetchone() == (1,)
     letters = json.loads(run_tallystream("dead-letters", "list", "--json", env=env).check().out)
     assert [letter["reason"] for letter in letters] == ["unknown_register", "not_json"]
     run_tallystream("dead-letters", "retry", "--all", env=env).check(1)
@@ -257,14 +263,14 @@ def test_an_application_posts_with_the_functions_alone(shop: Pipeline) -> None:
         admin.execute("GRANT USAGE ON SCHEMA accum TO app")
         for function in ("register_post", "register_unpost", "register_repost"):
             admin.execute(f"GRANT EXECUTE ON FUNCTION accum.{function} TO app")
-    element = {"recorder": "a", "period": "2027-07-01", **line(9, "3")}
+    posted = {"recorder": "a", "period": "2027-07-01", **line(9, "3")}
     with as_role(shop.database, "app").connect(options="-c search_path=accum") as session:
         for statement, count in (
             ("SELECT register_post('inventory', %s)", 1),
             ("SELECT register_repost('inventory', 'a', %s)", 1),
             ("SELECT register_unpost('inventory', 'a') WHERE %s IS NOT NULL", 1),
         ):
-            assert session.execute(statement.encode(), [Jsonb(element)]).fetchone() == (count,)
+            assert session.execute(statement.encode(), [Jsonb(posted)]).fetchone() == (count,)
     assert refusal(shop.database, "app", "SELECT register_drop('inventory', true)") == "42501"
     assert refusal(shop.database, "app", "DELETE FROM inventory_movements") == "42501"
     with shop.database.connect() as owner:
