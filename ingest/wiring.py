@@ -5,9 +5,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+from ingest.compactor import Chore, Compactor, CompactorLimits
 from ingest.domain.applying import Registry
 from ingest.domain.batches import BatchLimits, Decoded
 from ingest.domain.decoding import Decoder
@@ -18,10 +20,13 @@ from ingest.domain.status import Status, describe_position
 from ingest.errors import RegisterError
 from ingest.kafka.bounds import BoundsReader
 from ingest.kafka.consumer import KafkaSource
-from ingest.kafka.options import admin_config, consumer_config
+from ingest.kafka.dead_letters import DeadLetterProducer
+from ingest.kafka.options import admin_config, consumer_config, producer_config
 from ingest.postgres import care, dead_letters, migrations, registers
 from ingest.postgres.apply import BatchStore
+from ingest.postgres.compacting import DeltaStore, read_pending
 from ingest.postgres.connections import Database, check_dsn
+from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.status import read_positions
 from ingest.settings import Settings
 from ingest.worker import Worker, WorkerLimits
@@ -141,7 +146,8 @@ def read_status(settings: Settings) -> Status:
         if len(bounds) < len(wanted):
             broker_problem = f"{settings.kafka_bootstrap_servers} did not tell about every partition"
     partitions = tuple(describe_position(p, bounds.get(TopicPartition(p.topic, p.partition))) for p in positions)
-    return Status(settings.group, partitions, tuple(dead_letters.count_dead_letters(access)), broker_problem)
+    letters, pending = dead_letters.count_dead_letters(access), read_pending(access)
+    return Status(settings.group, partitions, tuple(letters), tuple(pending), broker_problem)
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -151,6 +157,50 @@ def build_worker(settings: Settings) -> Worker:
     store = BatchStore(access, settings.group, worker_name())
     decoding = Decoding(settings.limits())
     return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings))
+
+
+def build_compactor(settings: Settings) -> Compactor:
+    """Return a compactor that is ready to run; fails when the schema or a setting is not as it must be."""
+    access = database(settings)
+    migrations.check(access)
+    bounded = replace(
+        access,
+        statement_timeout_ms=min(settings.compact_timeout_ms, access.statement_timeout_ms),
+        lock_timeout_ms=min(settings.compact_timeout_ms, access.lock_timeout_ms),
+    )
+    limits = CompactorLimits(
+        interval_ms=settings.compact_interval_ms,
+        min_age_ms=settings.compact_min_age_ms,
+        slice_deltas=settings.compact_slice_deltas,
+        retry_initial_ms=settings.retry_initial_ms,
+        retry_max_ms=settings.retry_max_ms,
+    )
+    return Compactor(DeltaStore(bounded), chores(settings, Housekeeper(access)), SteadyClock(), limits)
+
+
+def chores(settings: Settings, housekeeper: Housekeeper) -> list[Chore]:
+    """Return what the compactor does besides folding; a retention of 0 days keeps everything."""
+    every_ms = settings.housekeeping_interval_ms
+    ahead, batches, letters = (
+        settings.partitions_ahead_days,
+        settings.batch_retention_days,
+        settings.dead_letter_retention_days,
+    )
+    topic = settings.dead_letter_topic
+    found = [Chore("partitions", every_ms, lambda: housekeeper.create_partitions(ahead))]
+    if batches:
+        found.append(Chore("batches", every_ms, lambda: housekeeper.roll_up_batches(batches)))
+    if letters:
+        forget = partial(housekeeper.forget_dead_letters, letters, relayed_only=bool(topic))
+        found.append(Chore("dead_letters", every_ms, forget))
+    if topic:
+        settings.require("kafka_bootstrap_servers")
+        config = producer_config(settings.kafka_bootstrap_servers, settings.kafka_options)
+        # The page stays locked in a transaction while it is on its way.
+        config["delivery.timeout.ms"] = max(1000, min(60_000, settings.statement_timeout_ms // 2))
+        producer = DeadLetterProducer(config, topic)
+        found.append(Chore("relayed", settings.relay_interval_ms, lambda: housekeeper.relay(producer.deliver)))
+    return found
 
 
 def build_source(settings: Settings) -> KafkaSource:

@@ -60,12 +60,12 @@ CREATE TABLE accum._batches (
     position_id integer NOT NULL,
     first_offset bigint NOT NULL,
     next_offset bigint NOT NULL,
-    events integer NOT NULL,
-    applied integer NOT NULL,
-    duplicates integer NOT NULL,
-    stale integer NOT NULL,
-    dead_letters integer NOT NULL,
-    movements integer NOT NULL,
+    events bigint NOT NULL,
+    applied bigint NOT NULL,
+    duplicates bigint NOT NULL,
+    stale bigint NOT NULL,
+    dead_letters bigint NOT NULL,
+    movements bigint NOT NULL,
     worker text NOT NULL,
     committed_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT _batches_check CHECK ((events = (((applied + duplicates) + stale) + dead_letters)))
@@ -92,6 +92,7 @@ CREATE TABLE accum._dead_letters (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     settled_at timestamp with time zone,
     settled_note text,
+    relayed_at timestamp with time zone,
     CONSTRAINT _dead_letters_state_check CHECK ((state = ANY (ARRAY['waiting'::text, 'retried'::text, 'dropped'::text])))
 );
 
@@ -138,7 +139,8 @@ CREATE VIEW accum._merges AS
     NULL::integer AS most,
     NULL::tid AS after,
     NULL::integer AS merged,
-    NULL::tid AS last_place
+    NULL::tid AS last_place,
+    NULL::text AS problem
   WHERE false;
 
 CREATE TABLE accum._migrations (
@@ -404,6 +406,8 @@ ALTER TABLE ONLY accum.inventory_totals_year
 CREATE INDEX _batches_position_id_next_offset_idx ON accum._batches USING btree (position_id, next_offset);
 
 CREATE INDEX _dead_letters_id_idx ON accum._dead_letters USING btree (id) WHERE (state = 'waiting'::text);
+
+CREATE INDEX _dead_letters_id_idx1 ON accum._dead_letters USING btree (id) WHERE (relayed_at IS NULL);
 
 CREATE INDEX inventory_movements_dim_hash_period_idx ON ONLY accum.inventory_movements USING btree (dim_hash, period);
 

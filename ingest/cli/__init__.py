@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ingest import __version__
-from ingest.cli import care, dead_letters, demo, migrate, partitions, produce, registers, run, settings, status
+from ingest.cli import care, compact, dead_letters, demo, migrate, partitions, produce, registers, run, settings, status
 from ingest.errors import TallystreamError
 from ingest.observability.logs import configure_logs
 from ingest.settings import CONFIG_VARIABLE
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("compact")(compact.compact)
 app.command("status")(status.status)
 app.command("produce")(produce.produce)
 app.add_typer(registers.app, name="register")

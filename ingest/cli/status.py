@@ -14,7 +14,7 @@ from ingest.domain.status import PartitionStatus, Status
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show positions, lag, the last batch and dead letters of this group. Exit code 1 when a partition cannot go on."""
+    """Show positions, lag, the last batch, dead letters and pending deltas. Exit code 1 when a partition is stopped."""
     found = wiring.read_status(settings_for("postgres_dsn"))
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str, indent=2))
@@ -42,6 +42,9 @@ def _print(found: Status) -> None:
             console.print(f"stopped: {partition.problem}", style="red")
     waiting = ", ".join(f"{count} {reason}" for state, reason, count in found.dead_letters if state == "waiting")
     console.print(f"dead letters waiting: {waiting or 'none'}")
+    for pending in found.pending_deltas:
+        age = f", the oldest for {pending.age_s:.0f} s" if pending.age_s is not None else ""
+        console.print(f"pending deltas of {pending.register}: {pending.deltas}{age}")
     if found.broker_problem:
         console.print(f"lag is unknown: {found.broker_problem}")
 

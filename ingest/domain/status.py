@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from datetime import datetime
 
+from ingest.domain.compacting import PendingDeltas
 from ingest.domain.positions import LogBounds, check_position
 from ingest.errors import PositionError
 
@@ -45,6 +46,7 @@ class Status:
     group: str
     partitions: tuple[PartitionStatus, ...]
     dead_letters: tuple[tuple[str, str, int], ...]
+    pending_deltas: tuple[PendingDeltas, ...]
     broker_problem: str | None
 
 

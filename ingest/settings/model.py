@@ -118,6 +118,47 @@ class Settings(BaseModel):
         default=10 * SECOND, description="Time to finish the open batch before a partition is given to another worker."
     )
 
+    # The compactor
+    compact_interval_ms: Milliseconds = Field(
+        default=SECOND, description="Pause of the compactor when it has folded all deltas that are old enough."
+    )
+    compact_min_age_ms: int = Field(
+        default=SECOND, ge=0, le=24 * HOUR, description="Age of a delta before it is folded; older ones fold together."
+    )
+    compact_slice_deltas: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most deltas that are folded in one transaction."
+    )
+    compact_timeout_ms: Milliseconds = Field(
+        default=10 * SECOND, description="Time for one slice of deltas; after that smaller ones are tried."
+    )
+    housekeeping_interval_ms: Milliseconds = Field(
+        default=MINUTE, description="Pause between two rounds of partitions ahead and retention."
+    )
+    partitions_ahead_days: int = Field(
+        default=62, ge=0, le=3660, description="Days for which the compactor makes partitions ahead."
+    )
+    batch_retention_days: int = Field(
+        default=30,
+        ge=0,
+        le=36_500,
+        description="Age after which batches of a partition are added up to one row; 0 keeps each for ever.",
+    )
+    dead_letter_retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Age after which retried and dropped dead letters are removed; 0 keeps them for ever."
+        " One that waits stays.",
+    )
+    dead_letter_topic: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,249}$",
+        description="Topic to which the compactor relays dead letters; none when empty.",
+    )
+    relay_interval_ms: Milliseconds = Field(
+        default=5 * SECOND, description="Pause between two looks for dead letters to relay."
+    )
+
     # Limits of one event
     max_event_bytes: int = Field(
         default=10 * MIB, ge=KIB, le=1024 * MIB, description="Largest event in bytes; a larger one is refused."

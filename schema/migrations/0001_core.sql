@@ -57,19 +57,19 @@ CREATE TABLE _batches (
     position_id integer NOT NULL REFERENCES _positions (id),
     first_offset bigint NOT NULL,
     next_offset bigint NOT NULL,
-    events integer NOT NULL,
-    applied integer NOT NULL,
-    duplicates integer NOT NULL,
-    stale integer NOT NULL,
-    dead_letters integer NOT NULL,
-    movements integer NOT NULL,
+    events bigint NOT NULL,
+    applied bigint NOT NULL,
+    duplicates bigint NOT NULL,
+    stale bigint NOT NULL,
+    dead_letters bigint NOT NULL,
+    movements bigint NOT NULL,
     worker text NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (batch_id, position_id),
     CHECK (events = applied + duplicates + stale + dead_letters)
 );
 COMMENT ON TABLE _batches IS
-'One row per batch and topic partition: every offset below a position is in exactly one of these counts.';
+'One row per batch and topic partition, old ones added up: every offset below a position is in exactly one of these counts.';
 CREATE INDEX ON _batches (position_id, next_offset);
 
 CREATE TABLE _dead_letters (
@@ -93,10 +93,12 @@ CREATE TABLE _dead_letters (
     created_at timestamptz NOT NULL DEFAULT now(),
     settled_at timestamptz,
     settled_note text,
+    relayed_at timestamptz,
     UNIQUE (position_id, event_offset)
 );
 COMMENT ON TABLE _dead_letters IS 'Events that were refused, byte for byte, with the reason.';
 CREATE INDEX ON _dead_letters (id) WHERE state = 'waiting';
+CREATE INDEX ON _dead_letters (id) WHERE relayed_at IS NULL;
 
 CREATE TABLE _maintenance (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

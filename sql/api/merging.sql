@@ -6,7 +6,7 @@ DECLARE
 BEGIN
     FOR register IN SELECT * FROM _registers AS r WHERE _has_deltas(r) ORDER BY r.name LOOP
         EXIT WHEN merged >= p_batch_size;
-        merged := merged + (_merge_slice(register.name, p_max_age, (p_batch_size - merged)::integer)).merged;
+        merged := merged + _merge_or_fail(register.name, p_max_age, (p_batch_size - merged)::integer);
     END LOOP;
     RETURN merged;
 END

@@ -14,7 +14,8 @@ BEGIN
         GRANT UPDATE (state, reason, path, detail, sqlstate, batch_id, settled_at, settled_note) ON _dead_letters TO tallystream_ingest;
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
-            _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas()
+            _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas(),
+            _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer)
         TO tallystream_ingest;
     END IF;
     IF to_regrole('tallystream_reader') IS NOT NULL THEN

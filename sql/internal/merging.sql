@@ -3,14 +3,14 @@
 CREATE OR REPLACE VIEW _merges AS
 SELECT
     NULL::text AS register, NULL::interval AS min_age, NULL::integer AS most, NULL::tid AS after,
-    NULL::integer AS merged, NULL::tid AS last_place
+    NULL::integer AS merged, NULL::tid AS last_place, NULL::text AS problem
 WHERE false;
 COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and where they ended.';
 
 CREATE OR REPLACE FUNCTION _run_merge() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    EXECUTE format('SELECT m.merged, m.last_place FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
-    INTO new.merged, new.last_place USING new.min_age, new.most, new.after;
+    EXECUTE format('SELECT m.merged, m.last_place, m.problem FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
+    INTO new.merged, new.last_place, new.problem USING new.min_age, new.most, new.after;
     RETURN new;
 END
 $$;
@@ -19,7 +19,8 @@ COMMENT ON FUNCTION _run_merge() IS 'Folds the slice that a row of _merges asks 
 CREATE OR REPLACE TRIGGER run INSTEAD OF INSERT ON _merges FOR EACH ROW EXECUTE FUNCTION _run_merge();
 
 CREATE OR REPLACE FUNCTION _merge_slice(
-    p_register text, p_min_age interval, p_most integer, p_after tid DEFAULT '(0,0)', OUT merged integer, OUT last_place tid
+    p_register text, p_min_age interval, p_most integer, p_after tid DEFAULT '(0,0)', OUT merged integer, OUT last_place tid,
+    OUT problem text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
@@ -27,14 +28,31 @@ DECLARE
 BEGIN
     IF _has_deltas(register) THEN
         INSERT INTO _merges (register, min_age, most, after) VALUES (register.name, p_min_age, p_most, p_after)
-        RETURNING merged, last_place INTO merged, last_place;
+        RETURNING merged, last_place, problem INTO merged, last_place, problem;
     END IF;
     merged := coalesce(merged, 0);
 END
 $$;
 COMMENT ON FUNCTION _merge_slice(text, interval, integer, tid) IS
-'Folds at most p_most pending deltas of a register that are older than p_min_age and lie behind p_after; says how many, and where to go on. '
+'Folds at most p_most pending deltas of a register that are older than p_min_age and lie behind p_after; says how many, where to go on, '
+'and why none where they cannot be added. '
 'In key order, and once in a transaction: two that meet wait for one another and never in a ring.';
+
+CREATE OR REPLACE FUNCTION _merge_or_fail(p_register text, p_min_age interval, p_most integer) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+    slice record;
+BEGIN
+    SELECT * INTO slice FROM _merge_slice(p_register, p_min_age, p_most);
+    IF slice.problem IS NOT NULL THEN
+        PERFORM _fail(
+            'TS023', format('register %s: its pending deltas cannot be folded: %s', p_register, slice.problem),
+            'Nothing was lost: reads include them. Unpost what makes the sum too large, or run `tallystream compact`, which folds the others.'
+        );
+    END IF;
+    RETURN slice.merged;
+END
+$$;
+COMMENT ON FUNCTION _merge_or_fail(text, interval, integer) IS 'Folds a slice from the start of the pending deltas; returns how many they were.';
 
 CREATE OR REPLACE FUNCTION _switch_high_write(p_register _registers, p_high_write boolean) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -47,7 +65,7 @@ BEGIN
         -- Batches are waiting already. Nobody may append by hand either, from here until the writers' functions are others.
         EXECUTE format('LOCK TABLE ONLY %I IN SHARE ROW EXCLUSIVE MODE', p_register.name || '_movements');
         -- In slices, for the sake of memory: nobody who could wait for their cells in another order is about.
-        WHILE (_merge_slice(p_register.name, '0 s', 100000)).merged > 0 LOOP
+        WHILE _merge_or_fail(p_register.name, '0 s', 100000) > 0 LOOP
         END LOOP;
     END IF;
 END

@@ -11,32 +11,36 @@ $append$;
 COMMENT ON FUNCTION {append}({delta}[]) IS 'Keeps deltas of {register} for the compactor; locks no cell.';
 
 CREATE OR REPLACE FUNCTION {merge_deltas}(
-    p_min_age interval, p_most integer, p_after tid, OUT merged integer, OUT last_place tid
+    p_min_age interval, p_most integer, p_after tid, OUT merged integer, OUT last_place tid, OUT problem text
 ) LANGUAGE plpgsql SET search_path FROM CURRENT AS $merge$
 DECLARE
     deltas {delta}[];
-BEGIN
     -- Places are taken anew by later rows, and what commits late may lie anywhere: where to begin is only a hint, and
     -- whoever goes through the table begins again at its start.
-    WITH slice AS MATERIALIZED (
-        SELECT d.ctid AS place
+    places tid[] := ARRAY(
+        SELECT d.ctid
         FROM {balance_cache_delta} AS d
         WHERE d.ctid > p_after AND d.recorded_at <= now() - p_min_age
         LIMIT p_most
         FOR UPDATE SKIP LOCKED
-    ), taken AS (
-        DELETE FROM {balance_cache_delta} AS d
-        WHERE d.ctid = ANY (ARRAY(SELECT s.place FROM slice AS s))
-        RETURNING d.*
+    );
+BEGIN
+    last_place := places[cardinality(places)];
+    WITH taken AS (
+        DELETE FROM {balance_cache_delta} AS d WHERE d.ctid = ANY (places) RETURNING d.*
     )
     SELECT
-        array_agg(ROW(t.dim_hash, t.day, t.recorded_at, {dimensions_of_t}, {resources_of_t})::{delta}), count(*),
-        (SELECT max(s.place) FROM slice AS s)
-    INTO deltas, merged, last_place
+        array_agg(ROW(t.dim_hash, t.day, t.recorded_at, {dimensions_of_t}, {resources_of_t})::{delta}), count(*)
+    INTO deltas, merged
     FROM taken AS t;
     IF merged > 0 THEN
         PERFORM {fold}(deltas);
     END IF;
+EXCEPTION
+    -- A sum that no longer fits, or a key that two cells share: the slice stays, and others can still be folded.
+    WHEN data_exception OR SQLSTATE 'TS021' THEN
+        merged := 0;
+        problem := SQLERRM;
 END
 $merge$;
 COMMENT ON FUNCTION {merge_deltas}(interval, integer, tid) IS

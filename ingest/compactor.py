@@ -1,0 +1,281 @@
+"""The second process: wait, fold what is pending, keep house, log; several may run, and none of them has to.
+
+Every read includes pending deltas, so a compactor that is down makes reads slower and nothing else. It works in slices,
+each a short transaction: whatever kills it leaves a slice folded or pending, never half of it.
+
+    a slice takes too long, or waits for locks    a pause and smaller slices; larger again when they pass
+    a slice cannot be added up                    smaller ones, until the delta that is to blame is alone; it is left
+    PostgreSQL is away                            pauses that grow, with jitter; a chore waits for its next turn
+    stop                                          the slice under way is finished
+"""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.errors import DataError, OperatorError, TallystreamError, TransientError
+
+_log = structlog.get_logger(__name__)
+
+
+class Deltas(Protocol):
+    """Where pending deltas are: PostgreSQL."""
+
+    def registers(self) -> Sequence[str]:
+        """Return the registers that may have some."""
+
+    def merge(self, wanted: Slice) -> Merged:
+        """Fold a slice in one transaction."""
+
+    def vacuum(self, register: str) -> None:
+        """Let the space of folded deltas be used again."""
+
+    def pending(self) -> Sequence[PendingDeltas]:
+        """Return how many there are."""
+
+    def close(self) -> None:
+        """Give back the connection."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can have their own."""
+
+    def now(self) -> float:
+        """Seconds of a steady clock."""
+
+    def sleep(self, seconds: float, until: threading.Event) -> None:
+        """Wait, at most until the event is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Something to do every so often, in bounded steps: `step` returns how much it did, and 0 when nothing is left."""
+
+    name: str
+    every_ms: int
+    step: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class CompactorLimits:
+    """How much at a time, and how long to wait for what."""
+
+    interval_ms: int = 1_000
+    min_age_ms: int = 1_000
+    slice_deltas: int = 10_000
+    slices_per_turn: int = 50
+    vacuum_every_ms: int = 5_000
+    retry_initial_ms: int = 100
+    retry_max_ms: int = 10_000
+    report_every_ms: int = 10_000
+    most_steps: int = 1_000
+    most_failures: int = 10
+
+
+@dataclass(slots=True)
+class _Walk:
+    """How far one register's table has been gone through, and how much of it is taken at a time."""
+
+    most: int
+    place: str = START
+    folded: int = 0
+    vacuumed_at: float = 0.0
+
+
+@dataclass(slots=True)
+class _Plan:
+    """When a chore is due."""
+
+    chore: Chore
+    due_at: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this compactor has done since it started."""
+
+    slices: int = 0
+    deltas: int = 0
+    retries: int = 0
+    problems: int = 0
+    chores: Counter[str] = field(default_factory=Counter)
+
+    def summary(self) -> dict[str, object]:
+        """Return the counts as they are logged."""
+        return {
+            "slices": self.slices,
+            "deltas": self.deltas,
+            "retries": self.retries,
+            "problems": self.problems,
+            **self.chores,
+        }
+
+
+class Compactor:
+    """Folds and keeps house: `run` returns after `stop`, `drain` when nothing is left of what was pending."""
+
+    def __init__(self, deltas: Deltas, chores: Sequence[Chore], clock: Clock, limits: CompactorLimits) -> None:
+        self.tally = Tally()
+        self._deltas = deltas
+        self._clock = clock
+        self._limits = limits
+        self._plans = [_Plan(chore, clock.now()) for chore in chores]
+        self._walks: dict[str, _Walk] = {}
+        self._stopping = threading.Event()
+        self._reported_at = clock.now()
+        self._failures = 0
+
+    def run(self) -> None:
+        """Fold and keep house until told to stop."""
+        _log.info("started", chores=[plan.chore.name for plan in self._plans])
+        try:
+            while not self._stopping.is_set():
+                more = self._attempt(self._turn)
+                for plan in self._plans:
+                    self._do_when_due(plan)
+                self._report()
+                if not more:
+                    self._clock.sleep(self._pause_s(), self._stopping)
+        finally:
+            self._deltas.close()
+            _log.info("stopped", **self.tally.summary())
+
+    def drain(self) -> None:
+        """Fold what is pending now, do each chore once, and return; what goes on failing is raised."""
+        began = self._clock.now()
+        try:
+            while self._drain_turn(began) and not self._stopping.is_set():
+                pass
+            for plan in self._plans:
+                self._steps(plan.chore)
+        finally:
+            self._deltas.close()
+            _log.info("drained", **self.tally.summary())
+
+    def stop(self) -> None:
+        """Ask `run` to finish; safe from a signal handler and from other threads."""
+        self._stopping.set()
+
+    def _drain_turn(self, began: float) -> bool:
+        """Go on with what was there when it began; says whether there may be more."""
+        try:
+            age_ms = int((self._clock.now() - began) * 1000)
+            more = [self._walk(register, age_ms) for register in self._deltas.registers()]
+        except (TransientError, DataError):
+            self._failures += 1
+            if self._failures >= self._limits.most_failures:
+                raise
+            self._clock.sleep(self._pause_s(), self._stopping)
+            return True
+        self._failures = 0
+        return any(more)
+
+    def _turn(self) -> bool:
+        """Go on in every register; says whether it is worth going on at once."""
+        # Compactors that begin with different registers are not in one another's way.
+        registers = random.sample(names := self._deltas.registers(), len(names))
+        more = [self._walk(register, self._limits.min_age_ms) for register in registers]
+        return any(more)
+
+    def _walk(self, register: str, min_age_ms: int) -> bool:
+        """Fold slice after slice, from where it was left to the end of the table; says whether to go on at once."""
+        walk = self._walks.setdefault(register, _Walk(self._limits.slice_deltas, vacuumed_at=self._clock.now()))
+        began = walk.place
+        for _ in range(self._limits.slices_per_turn):
+            if self._stopping.is_set():
+                return False
+            wanted = Slice(register, walk.most, min_age_ms, walk.place)
+            if self._slice(walk, wanted) is None:
+                self._vacuum(register, walk)
+                walk.place = START
+                # What lies before the place where this began is due as well.
+                return began != START
+        self._vacuum(register, walk)
+        return True
+
+    def _slice(self, walk: _Walk, wanted: Slice) -> Merged | None:
+        """Fold a slice and move on; None at the end of the table."""
+        try:
+            merged = self._deltas.merge(wanted)
+        except TransientError:
+            walk.most = max(1, walk.most // 2)
+            raise
+        if merged.problem is not None and walk.most > 1:
+            walk.most = max(1, walk.most // 4)
+            return merged
+        if merged.place is None:
+            return None
+        if merged.problem is not None:
+            self.tally.problems += 1
+            _log.error("a delta cannot be folded", register=wanted.register, place=merged.place, error=merged.problem)
+        walk.place = merged.place
+        walk.folded += merged.deltas
+        walk.most = min(walk.most * 2, self._limits.slice_deltas)
+        self.tally.slices += 1
+        self.tally.deltas += merged.deltas
+        return merged
+
+    def _vacuum(self, register: str, walk: _Walk) -> None:
+        now = self._clock.now()
+        if walk.folded and (now - walk.vacuumed_at) * 1000 >= self._limits.vacuum_every_ms:
+            walk.folded, walk.vacuumed_at = 0, now
+            try:
+                self._deltas.vacuum(register)
+            except (TransientError, OperatorError) as error:
+                _log.warning("room for new deltas could not be made", register=register, error=str(error))
+
+    def _do_when_due(self, plan: _Plan) -> None:
+        if self._stopping.is_set() or self._clock.now() < plan.due_at:
+            return
+        plan.due_at = self._clock.now() + random.uniform(0.75, 1.25) * plan.chore.every_ms / 1000  # noqa: S311
+        try:
+            self._steps(plan.chore)
+        except (TransientError, OperatorError, DataError) as error:
+            _log.warning("a chore was left for its next turn", chore=plan.chore.name, error=str(error))
+
+    def _steps(self, chore: Chore) -> None:
+        for _ in range(self._limits.most_steps):
+            done = 0 if self._stopping.is_set() else chore.step()
+            if not done:
+                return
+            self.tally.chores[chore.name] += done
+
+    def _attempt(self, work: Callable[[], bool]) -> bool:
+        """Do it; a passing failure is a warning and a longer pause."""
+        try:
+            more = work()
+        except (TransientError, DataError) as error:
+            self._failures += 1
+            self.tally.retries += 1
+            _log.warning("folding failed, trying again", error=str(error))
+            return False
+        self._failures = 0
+        return more
+
+    def _pause_s(self) -> float:
+        """Seconds to wait now; jitter keeps compactors that wait for the same thing apart."""
+        pause_ms: float = self._limits.interval_ms
+        if self._failures:
+            longer = self._limits.retry_initial_ms * 2 ** min(self._failures - 1, 16)
+            pause_ms = min(longer, self._limits.retry_max_ms)
+        return random.uniform(0.5, 1.5) * pause_ms / 1000  # noqa: S311
+
+    def _report(self) -> None:
+        now = self._clock.now()
+        if (now - self._reported_at) * 1000 < self._limits.report_every_ms:
+            return
+        self._reported_at = now
+        try:
+            pending = {
+                p.register: {"deltas": p.deltas, "age_s": round(p.age_s or 0.0, 1)} for p in self._deltas.pending()
+            }
+        except TallystreamError as error:
+            _log.warning("pending deltas could not be counted", error=str(error))
+            return
+        _log.info("progress", **self.tally.summary(), pending=pending)

@@ -1,0 +1,110 @@
+"""What the compactor and its parts tell one another: slices of deltas, and dead letters on their way to Kafka."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+START: Final = "(0,0)"
+"""The place before a table's first row."""
+
+HEADER_PREFIX: Final = "tallystream."
+CONNECT_PREFIX: Final = "__connect.errors."
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Which pending deltas to fold: at most so many of those behind a place that are old enough."""
+
+    register: str
+    most: int
+    min_age_ms: int = 0
+    after: str = START
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of a slice; `place` is where it ended, and None when nothing was found behind where it began."""
+
+    deltas: int
+    place: str | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDeltas:
+    """What waits to be folded in one register."""
+
+    register: str
+    high_write: bool
+    deltas: int
+    age_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter with the record that it was, byte for byte."""
+
+    id: int
+    reason: str
+    path: str
+    detail: str
+    sqlstate: str | None
+    register: str | None
+    recorder: str | None
+    event_id: str | None
+    batch_id: int
+    group: str | None
+    topic: str | None
+    partition: int | None
+    offset: int
+    event_at: datetime | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is sent to the topic of dead letters."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    timestamp_ms: int | None
+
+
+def record_of(letter: Letter) -> Record:
+    """Return a dead letter as a record: key, value and headers as they were, then what Kafka Connect says, then ours.
+
+    Tools for the dead letters of Kafka Connect find its headers where they look for them; the exact reason is in ours.
+    """
+    connect = (
+        ("topic", letter.topic),
+        ("partition", letter.partition),
+        ("offset", letter.offset),
+        ("connector.name", letter.group),
+        ("task.id", letter.partition),
+        ("stage", "TASK_PUT" if letter.sqlstate else "VALUE_CONVERTER"),
+        ("class.name", "tallystream"),
+        ("exception.class.name", letter.reason),
+        ("exception.message", f"{letter.path}: {letter.detail}" if letter.path else letter.detail),
+    )
+    ours = (
+        ("dead_letter_id", letter.id),
+        ("reason", letter.reason),
+        ("path", letter.path),
+        ("detail", letter.detail),
+        ("sqlstate", letter.sqlstate),
+        ("register", letter.register),
+        ("recorder", letter.recorder),
+        ("event_id", letter.event_id),
+        ("batch_id", letter.batch_id),
+    )
+    timestamp_ms = None if letter.event_at is None else round(letter.event_at.timestamp() * 1000)
+    added = (*_headers(CONNECT_PREFIX, connect), *_headers(HEADER_PREFIX, ours))
+    return Record(letter.key, letter.value, (*letter.headers, *added), timestamp_ms)
+
+
+def _headers(prefix: str, values: Iterable[tuple[str, str | int | None]]) -> Iterable[tuple[str, bytes | None]]:
+    return ((prefix + name, str(value).encode()) for name, value in values if value is not None)

@@ -1,0 +1,72 @@
+"""Pending deltas in PostgreSQL: which registers have some, folding a slice of them, and making room afterwards."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from ingest.domain.compacting import Merged, PendingDeltas, Slice
+from ingest.errors import TransientError
+from ingest.postgres.connections import Connection, Database, translated_errors
+
+
+@dataclass(slots=True)
+class DeltaStore:
+    """Folds slices over one connection of its own, each in a transaction of its own."""
+
+    database: Database
+    _connection: Connection | None = None
+
+    def registers(self) -> list[str]:
+        """Return the names of registers that have a table of pending deltas."""
+        with self.database.connect() as connection:
+            rows = connection.execute(
+                self.database.compose("list_delta_registers"), {"schema": self.database.schema}
+            ).fetchall()
+        return [cast("str", name) for (name,) in rows]
+
+    def merge(self, wanted: Slice) -> Merged:
+        """Fold a slice, all of it or nothing."""
+        parameters = {
+            "register": wanted.register,
+            "min_age_ms": wanted.min_age_ms,
+            "most": wanted.most,
+            "after": wanted.after,
+        }
+        try:
+            with translated_errors():
+                connection = self._connected()
+                with connection.transaction():
+                    connection.execute(self.database.compose("limit_waiting"), self.database.limits)
+                    row = connection.execute(self.database.compose("merge_slice"), parameters).fetchone()
+        except TransientError:
+            # Whatever state the connection is in, a new one is in none.
+            self.close()
+            raise
+        return Merged(*cast("tuple[int, str | None, str | None]", row))
+
+    def vacuum(self, register: str) -> None:
+        """Let the space of folded deltas be used again; where this role may not, autovacuum does it later."""
+        table = self.database.table(f"{register}_balance_cache_delta")
+        with translated_errors():
+            self._connected().execute(self.database.compose("vacuum_deltas", deltas=table))
+
+    def pending(self) -> list[PendingDeltas]:
+        """Return what waits to be folded."""
+        return read_pending(self.database)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self.database.open()
+        return self._connection
+
+
+def read_pending(database: Database) -> list[PendingDeltas]:
+    """Return how many deltas of each register are pending, and since when."""
+    with database.connect() as connection:
+        rows = connection.execute(database.compose("pending_deltas")).fetchall()
+    return [PendingDeltas(*cast("tuple[str, bool, int, float | None]", row)) for row in rows]

@@ -1,0 +1,146 @@
+"""The compactor's loop: slices go through the whole table, shrink when they fail, and nothing that fails ends it."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from ingest.compactor import Chore, Compactor, CompactorLimits
+from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.errors import DataError, OperatorError, TransientError
+from tests.support.fakes import FakeClock
+
+LIMITS = CompactorLimits(slice_deltas=8, slices_per_turn=5, min_age_ms=0, vacuum_every_ms=0)
+
+
+@dataclass
+class FakeDeltas:
+    """Deltas at places 1, 2, …; a bad one cannot be added up, and some failures wait to happen."""
+
+    tables: dict[str, list[int]]
+    bad: set[int] = field(default_factory=set)
+    failures: list[Exception] = field(default_factory=list)
+    asked: list[Slice] = field(default_factory=list)
+    vacuumed: list[str] = field(default_factory=list)
+    closed: bool = False
+
+    def registers(self) -> list[str]:
+        return list(self.tables)
+
+    def merge(self, wanted: Slice) -> Merged:
+        self.asked.append(wanted)
+        if self.failures:
+            raise self.failures.pop(0)
+        table = self.tables[wanted.register]
+        after = 0 if wanted.after == START else int(wanted.after)
+        found = sorted(place for place in table if place > after)[: wanted.most]
+        if not found:
+            return Merged(0, None)
+        if self.bad.intersection(found):
+            return Merged(0, str(found[-1]), "out of range")
+        self.tables[wanted.register] = [place for place in table if place not in found]
+        return Merged(len(found), str(found[-1]))
+
+    def vacuum(self, register: str) -> None:
+        self.vacuumed.append(register)
+
+    def pending(self) -> list[PendingDeltas]:
+        return []
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def compactor(deltas: FakeDeltas, *chores: Chore, stop_after: int = 1) -> Compactor:
+    """One that is told to stop when it has slept so often."""
+    clock = FakeClock()
+    made = Compactor(deltas, chores, clock, LIMITS)
+    clock.alarms = [*[lambda: None] * (stop_after - 1), made.stop]
+    return made
+
+
+def test_everything_is_folded_in_slices() -> None:
+    """Of all registers, never more than a slice at a time, and the space is made free."""
+    deltas = FakeDeltas({"a": list(range(1, 101)), "b": [5]})
+    made = compactor(deltas)
+    made.run()
+    assert deltas.tables == {"a": [], "b": []}
+    assert (made.tally.deltas, max(s.most for s in deltas.asked), deltas.closed) == (101, 8, True)
+    assert {"a", "b"} == set(deltas.vacuumed)
+
+
+def test_slices_shrink_with_every_failure_and_grow_again() -> None:
+    """Half as many deltas after each timeout, after a pause; nothing is lost."""
+    deltas = FakeDeltas({"a": list(range(1, 30))}, failures=[TransientError("timeout")] * 2)
+    made = compactor(deltas, stop_after=4)
+    made.run()
+    assert [s.most for s in deltas.asked][:6] == [8, 4, 2, 4, 8, 8]
+    assert (deltas.tables, made.tally.retries) == ({"a": []}, 2)
+
+
+def test_a_delta_that_cannot_be_folded_stays_alone() -> None:
+    """All others are folded; it is looked at again in every pass."""
+    deltas = FakeDeltas({"a": list(range(1, 50))}, bad={17})
+    made = compactor(deltas, stop_after=6)
+    made.run()
+    assert deltas.tables == {"a": [17]}
+    assert made.tally.deltas == 48
+    deltas.bad.clear()
+    compactor(deltas).run()
+    assert deltas.tables == {"a": []}
+
+
+@pytest.mark.parametrize("failure", [TransientError("down"), OperatorError("no rights"), DataError("TS031", "gone")])
+def test_a_chore_that_fails_stops_nothing(failure: Exception) -> None:
+    """Folding and the other chores go on; it is tried again at its next turn."""
+    did: list[str] = []
+
+    def fails() -> int:
+        did.append("tried")
+        raise failure
+
+    def works() -> int:
+        did.append("worked")
+        return 1 if len(did) < 4 else 0
+
+    deltas = FakeDeltas({"a": [1, 2, 3]})
+    compactor(deltas, Chore("bad", 60_000, fails), Chore("good", 60_000, works)).run()
+    assert did == ["tried", "worked", "worked", "worked"]
+    assert deltas.tables == {"a": []}
+
+
+def test_drain_folds_what_is_there_and_does_each_chore() -> None:
+    """However many turns it takes, failures in between included."""
+    left = [3]
+
+    def step() -> int:
+        left[0] -= 1
+        return left[0]
+
+    deltas = FakeDeltas({"a": list(range(1, 200)), "b": [1]}, failures=[TransientError("deadlock")])
+    made = compactor(deltas, Chore("tidy", 60_000, step), stop_after=100)
+    made.drain()
+    assert deltas.tables == {"a": [], "b": []}
+    assert (left, made.tally.chores, deltas.closed) == ([0], {"tidy": 3}, True)
+
+
+def test_drain_gives_up_on_what_goes_on_failing() -> None:
+    """The failure is the answer of `--once`."""
+    deltas = FakeDeltas({"a": [1]}, failures=[TransientError("down")] * 100)
+    with pytest.raises(TransientError, match="down"):
+        compactor(deltas, stop_after=100).drain()
+    assert deltas.closed
+
+
+def test_stopping_finishes_the_slice_under_way() -> None:
+    """And begins no other, nor a chore."""
+    deltas = FakeDeltas({"a": list(range(1, 101))})
+    made = compactor(deltas, Chore("tidy", 1, lambda: pytest.fail("a chore was begun")), stop_after=100)
+    merge = deltas.merge
+
+    def stopping(wanted: Slice) -> Merged:
+        made.stop()
+        return merge(wanted)
+
+    deltas.merge = stopping  # type: ignore[method-assign]
+    made.run()
+    assert (len(deltas.asked), made.tally.deltas) == (1, 8)
