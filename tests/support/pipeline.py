@@ -183,7 +183,7 @@ class Pipeline:
     def check(self) -> None:
         """Movements, totals, balances, positions and counts agree with one another."""
         for register in self.registry.registers:
-            assert registers.verify_register(self.access, register) == []
+            assert not registers.verify_register(self.access, register)
             assert self.count(f"{register}_pending_folds") == 0
             check_recorders(self, register)
         check_batches(self)
