@@ -148,3 +148,14 @@ CREATE OR REPLACE FUNCTION _detached_before(p_register text) RETURNS date LANGUA
     SELECT max(d.before_date) FROM _detached_partitions AS d WHERE d.register = p_register
 $$;
 COMMENT ON FUNCTION _detached_before(text) IS 'The day before which movements may be in detached partitions; null when there are none.';
+
+CREATE OR REPLACE FUNCTION _partition_bounds(p_register text) RETURNS TABLE (starts timestamptz, ends timestamptz)
+LANGUAGE sql STABLE SET search_path FROM CURRENT SET datestyle = 'ISO, YMD' SET timezone = 'UTC' AS $$
+    SELECT b.bounds[1]::timestamptz, b.bounds[2]::timestamptz
+    FROM pg_inherits AS i
+    INNER JOIN pg_class AS c ON i.inhrelid = c.oid
+    CROSS JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), $r$FROM \('([^']+)'\) TO \('([^']+)'\)$r$) AS b (bounds)
+    WHERE i.inhparent = to_regclass(quote_ident(p_register || '_movements'))
+    ORDER BY 1
+$$;
+COMMENT ON FUNCTION _partition_bounds(text) IS 'From when and before when the partitions of a register''s movements reach.';

@@ -5,6 +5,10 @@ CREATE OR REPLACE FUNCTION _read_movements(
 DECLARE
     register _registers := _register(p_register);
     condition text := _filter(register, p_filter);
+    wanted bigint := p_limit;
+    found bigint;
+    starts timestamptz;
+    ends timestamptz;
 BEGIN
     PERFORM _check_page(p_register, p_limit, p_after_period, p_after_id);
     IF p_recorder IS NOT NULL THEN
@@ -18,9 +22,21 @@ BEGIN
         -- The first condition follows from the second; it is what leaves earlier partitions out.
         condition := condition || ' AND t.period >= $4 AND (t.period, t.id) > ($4, $5)';
     END IF;
-    RETURN QUERY EXECUTE format(
-        'SELECT to_jsonb(t) FROM %I AS t WHERE %s ORDER BY t.period, t.id LIMIT $3', p_register || '_journal', condition
-    ) USING p_filter, p_recorder, p_limit, p_after_period, p_after_id;
+    -- A page comes from one partition after the other: only those that it needs are sorted, not all that follow.
+    FOR starts, ends IN
+        SELECT b.starts, b.ends FROM _partition_bounds(p_register) AS b WHERE p_limit IS NOT NULL
+        UNION ALL SELECT '-infinity', 'infinity' WHERE p_limit IS NULL
+        ORDER BY 1
+    LOOP
+        CONTINUE WHEN ends <= p_after_period;
+        RETURN QUERY EXECUTE format(
+            'SELECT to_jsonb(t) FROM %I AS t WHERE %s AND t.period >= $6 AND t.period < $7 ORDER BY t.period, t.id LIMIT $3',
+            p_register || '_journal', condition
+        ) USING p_filter, p_recorder, wanted, p_after_period, p_after_id, starts, ends;
+        GET DIAGNOSTICS found = ROW_COUNT;
+        wanted := wanted - found;
+        EXIT WHEN wanted <= 0;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION _read_movements(text, text, date, date, jsonb, integer, timestamptz, bigint) IS 'What REGISTER_movements() returns.';
