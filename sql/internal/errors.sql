@@ -1,13 +1,14 @@
--- One way to fail: an SQLSTATE of class TS, a lower-case fact with its ids, a detail, a hint.
-CREATE OR REPLACE FUNCTION _fail(
-    p_sqlstate text, p_message text, p_hint text DEFAULT NULL, p_detail text DEFAULT NULL
-) RETURNS void LANGUAGE plpgsql AS $$
+-- One way to fail: an SQLSTATE of class TS, a lower-case fact with its ids, a hint.
+CREATE OR REPLACE FUNCTION _fail(p_sqlstate text, p_message text, p_hint text DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION USING
-        ERRCODE = p_sqlstate, MESSAGE = p_message, HINT = coalesce(p_hint, ''), DETAIL = coalesce(p_detail, '');
+    -- An empty hint would be shown as one.
+    IF p_hint IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = p_sqlstate, MESSAGE = p_message;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = p_sqlstate, MESSAGE = p_message, HINT = p_hint;
 END
 $$;
-COMMENT ON FUNCTION _fail(text, text, text, text) IS 'Raises an error of the class TS.';
+COMMENT ON FUNCTION _fail(text, text, text) IS 'Raises an error of the class TS.';
 
 CREATE OR REPLACE FUNCTION _cell_collision(p_table text, p_dim_hash bigint) RETURNS numeric LANGUAGE plpgsql AS $$
 BEGIN

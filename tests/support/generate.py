@@ -1,13 +1,15 @@
 """The generated files: `make generate` writes them, `make verify` fails when one is not what would be written.
 
 Generated is what the code knows better than its authors: the event's JSON Schema, the reference of settings and refusal
-reasons, the schema as PostgreSQL has it after a migration, and who may do what in it.
+reasons, the schema as PostgreSQL has it after a migration, who may do what in it, and in the guide to SQL its answers
+and its reference.
 """
 
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import unified_diff
 from functools import cache
 from pathlib import Path
@@ -23,9 +25,12 @@ from ingest.settings import Settings
 from ingest.settings.model import ENVIRONMENT_PREFIX
 from tests.support.downloads import ROOT
 from tests.support.local_postgres import LocalPostgres
+from tests.support.postgres import Database, Databases, migrate
 from tests.support.privileges import OWNER, create_roles, matrix
 from tests.support.program import run_tallystream
+from tests.support.sql_guide import written_anew as sql_guide_written_anew
 
+SQL_GUIDE = "docs/sql.md"
 DIFF_LINES = 60
 
 # Functions are in sql/, word for word; what the snapshot shows is what the statements of many files add up to.
@@ -72,11 +77,18 @@ def _from_a_database() -> tuple[str, str]:
         server.close()
 
 
+def sql_guide() -> str:
+    """The guide as it is, with what its examples answer now."""
+    with _migrated() as (server, database):
+        return sql_guide_written_anew((ROOT / SQL_GUIDE).read_text(encoding="utf-8"), server, database)
+
+
 FILES: dict[str, Callable[[], str]] = {
     "schema/messages/event.schema.json": json_schema,
     "docs/reference.md": reference,
     "schema/snapshot.sql": snapshot,
     "docs/privileges.md": privileges,
+    SQL_GUIDE: sql_guide,
 }
 
 
@@ -100,6 +112,18 @@ def _is_current(path: Path, wanted: str, *, write: bool) -> bool:
         lines = unified_diff(found.splitlines(), wanted.splitlines(), str(path), "generated", lineterm="")
         sys.stderr.write("\n".join(list(lines)[:DIFF_LINES]) + "\n")
     return False
+
+
+@contextmanager
+def _migrated() -> Iterator[tuple[LocalPostgres, Database]]:
+    server = LocalPostgres(durable=False)
+    try:
+        server.start()
+        database = Databases(server.dsn).create()
+        migrate(database.dsn)
+        yield server, database
+    finally:
+        server.close()
 
 
 def _settings() -> Iterator[str]:
