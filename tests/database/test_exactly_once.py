@@ -218,7 +218,7 @@ def test_the_whole_stream_again(pipelines: Pipelines) -> None:
     assert consumer.apply().outcomes == {Outcome.DUPLICATE: 6}
     assert pipeline.rows("SELECT recorder, product, quantity FROM inventory_journal ORDER BY 1, 2, 3") == expected
     assert pipeline.rows("SELECT product, version FROM inventory_balance_cache ORDER BY 1") == versions
-    assert registers.verify_register(pipeline.access, "inventory") == []
+    assert not registers.verify_register(pipeline.access, "inventory")
 
 
 def test_a_claim_waits_for_the_batch_that_runs(pipelines: Pipelines) -> None:
