@@ -11,6 +11,9 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := ingest tests
+
+# Many tests wait for a broker most of the time: on 2 cores 3 processes need half the time of one.
+JOBS ?= 3
 SQL := sql schema/migrations
 
 # The first Python that is new enough; `make PYTHON=/path/to/python venv` decides otherwise.
@@ -32,7 +35,7 @@ demo: $(VENV)/.demo  ## a small shop, live: embedded PostgreSQL and broker, abou
 .PHONY: test
 test: $(VENV)/.dev  ## every test, against a real PostgreSQL and a real Kafka broker (PYTEST_ARGS="-k name" selects)
 	$(say) 'pytest: all tests'
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(PYTEST_ARGS)
 
 .PHONY: test-quick
 test-quick: $(VENV)/.dev  ## the tests that need no broker and no patience

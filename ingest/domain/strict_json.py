@@ -115,7 +115,7 @@ def _parse(text: str, max_depth: int) -> object:
         _refuse_depth(max_depth)
     except json.JSONDecodeError as error:
         hint = "; it starts with a byte order mark" if text.startswith("\ufeff") else ""
-        fault = f"{error.msg} at character {error.pos}{hint}"
+        fault = f"{error.msg.removesuffix(' at')} at character {error.pos}{hint}"
         raise UnreadableError(Reason.NOT_JSON, fault[0].lower() + fault[1:]) from None
     return document
 

@@ -20,14 +20,13 @@ KILLS = 4
 
 def test_kill_9_changes_nothing(stream: Stream, rng: random.Random) -> None:
     """Four kills of two workers: every cell and day, every count of events, and Kafka's offsets are right."""
-    # Small batches: a kill then finds some committed, one under way, and many to come.
-    stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"] = "50"
+    # Small batches: a kill finds some committed, one under way, and many to come.
+    stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"] = "10"
     history = write_history(rng.randrange(2**32), EVENTS)
     stream.declare(DECLARATIONS.read_text(encoding="utf-8"))
-    stream.produce_keyed((event.key, event.value) for event in history.events)
     stream.worker()
     stream.worker()
-    stream.kill_at_random(rng, KILLS)
+    stream.kill_while_reading([(event.key, event.value) for event in history.events], rng, KILLS)
     stream.wait_until_read()
     compare(stream, history.books)
     counts = stream.counts()

@@ -168,14 +168,19 @@ def happenings(draw: st.DrawFn) -> list[Send | Apply | Claim]:
 class Recorder:
     """What a recorder has said, as its events were applied."""
 
-    contents: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, object] = field(default_factory=dict)
     revision: int | None = None
     lines: list[tuple[datetime, Object]] = field(default_factory=list)
 
     def hear(self, event: Object) -> str:
         """What becomes of an event that makes sense by itself."""
-        content = json.dumps({key: value for key, value in event.items() if key != "id"}, sort_keys=True)
         revision = event.get("revision")
+        lines = [
+            (datetime.fromisoformat(line.get("period") or event["period"]), line) for line in event.get("movements", [])
+        ]
+        # What it means, not how it is written: a line's own period may be the document's, in another offset.
+        values = [(at, _values(REGISTERS[event["register"]], line)) for at, line in lines]
+        content = (event["type"], revision, values)
         if event["id"] in self.contents:
             return "duplicate" if self.contents[event["id"]] == content else "id_conflict"
         if revision is not None and self.revision is not None and revision <= self.revision:
@@ -186,8 +191,7 @@ class Recorder:
         self.revision = self.revision if revision is None else revision
         if event["type"] != "movement":
             self.lines.clear()
-        for line in event.get("movements", []):
-            self.lines.append((datetime.fromisoformat(line.get("period") or event["period"]), line))
+        self.lines += lines
         return "applied"
 
 

@@ -191,7 +191,7 @@ def _wake_coordinators(broker: Broker) -> None:
     """The first group of a fresh broker takes 3 s and the first transaction 1 s; no test shall wait for that."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     topic = create_topic(admin)
-    client: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers}
+    client: dict[str, Any] = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
     with contextlib.closing(Consumer({**client, "group.id": topic, "enable.auto.commit": False})) as consumer:
         consumer.subscribe([topic])
         wait_until(lambda: consumer.poll(0.1) or consumer.assignment(), REQUEST_TIMEOUT_S, "the first group")

@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("tallystream")
 def pytest_configure(config: pytest.Config) -> None:
     seed = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(2**32))
     config.stash[seed_key] = seed
+    os.environ[SEED_VARIABLE] = str(seed)  # where tests run side by side, their processes start with it
     if config.getoption("hypothesis_seed", None) is None:
         config.option.hypothesis_seed = str(seed)
 

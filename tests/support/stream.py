@@ -9,7 +9,7 @@ stream.wait_until_read()
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -100,14 +100,19 @@ class Stream:
             worker = self.workers.pop()
             assert worker.terminate() == 0, worker.tail()
 
-    def kill_at_random(self, rng: random.Random, times: int) -> None:
-        """Kills while events are read, at random places between here and the end; never after all is read."""
-        start, end = self.read(), self.end()
-        for place in sorted(rng.uniform(0.0, 0.8) for _ in range(times)):
-            self._wait(partial(self._has_read, start + place * (end - start)), "the place of the next kill")
-            time.sleep(rng.uniform(0, 0.3))  # anywhere in a batch; what is waited for is only where batches end
-            assert self.read() < end, "everything was read before the kill: this run shows nothing"
+    def kill_while_reading(self, records: Sequence[tuple[bytes, bytes]], rng: random.Random, times: int) -> None:
+        """Sends records in so many portions, and kills a worker at a random place within each of them."""
+        hits = 0
+        for number in range(times):
+            start = self.end()
+            portion = records[number * len(records) // times : (number + 1) * len(records) // times]
+            self.produce_keyed(portion)
+            place = start + rng.uniform(0.0, 0.6) * len(portion)
+            self._wait(partial(self._has_read, place), "the place of the next kill")
+            time.sleep(rng.uniform(0, 0.05))  # anywhere in a batch; what is waited for is only where batches end
+            hits += self.read() < start + len(portion)
             self.kill(rng)
+        assert 2 * hits > times, "everything was read before most of the kills: this run shows nothing"
 
     def wait_until_read(self) -> None:
         """Every record that was sent is behind the positions."""

@@ -55,6 +55,7 @@ def test_duplicate_keys(value: bytes, path: str, detail: str) -> None:
         (b" ", "not_json", "expecting value at character 1"),
         (b"{", "not_json", "at character 1"),
         (b"{} {}", "not_json", "extra data at character 3"),
+        (b'{"a', "not_json", "unterminated string starting at character 1"),
         (b"{'a': 1}", "not_json", "at character 1"),
         (b'{"a": 1,}', "not_json", "at character"),
         (b'{"a": 01}', "not_json", "at character"),
