@@ -59,7 +59,10 @@ DECLARE
     END;
 BEGIN
     IF problem IS NOT NULL THEN
-        PERFORM _fail('TS014', format('register %s: p_recorder: %s', p_register.name, problem));
+        PERFORM _fail(
+            'TS014', format('register %s: p_recorder: %s', p_register.name, problem),
+            format('The register''s recorders are of type %s.', p_register.recorder_type)
+        );
     END IF;
 END
 $$;

@@ -27,6 +27,7 @@ COMMENT ON FUNCTION _add_columns(_registers, jsonb, jsonb) IS 'Adds columns to a
 CREATE OR REPLACE FUNCTION _drop_dependents(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     suffix text;
+    dependents text;
 BEGIN
     FOREACH suffix IN ARRAY ARRAY['_journal', '_balances', '_turnovers_day', '_turnovers_month', '_turnovers_year'] LOOP
         EXECUTE format('DROP VIEW IF EXISTS %I', p_register.name || suffix);
@@ -38,6 +39,13 @@ BEGIN
     EXECUTE format('DROP FUNCTION IF EXISTS %I(%I[])', p_register.name || '_append', p_register.name || '_delta');
     EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_merge_pending', p_register.name || '_delta');
     EXECUTE format('DROP TYPE %I', p_register.name || '_delta');
+EXCEPTION
+    WHEN dependent_objects_still_exist THEN
+        GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
+        PERFORM _fail(
+            'TS007', format('register %s: its views and functions are made anew with other columns, and others depend on them', p_register.name),
+            'Drop what the detail names, alter the register, and make it again.', dependents
+        );
 END
 $$;
 COMMENT ON FUNCTION _drop_dependents(_registers) IS

@@ -39,7 +39,10 @@ DECLARE
     element record;
 BEGIN
     IF problem IS NOT NULL THEN
-        PERFORM _fail('TS014', format('register %s: p_recorder: %s', p_register, problem));
+        PERFORM _fail(
+            'TS014', format('register %s: p_recorder: %s', p_register, problem),
+            format('The register''s recorders are of type %s.', register.recorder_type)
+        );
     ELSIF shape NOT IN ('object', 'array') THEN
         PERFORM _fail(
             'TS010', format('register %s: p_data must be an object or an array of objects, not %s', p_register, shape),
@@ -85,7 +88,10 @@ BEGIN
                 problem := 'must not be null';
             END IF;
             IF problem IS NOT NULL THEN
-                PERFORM _fail('TS014', format('%s.%s: %s', place, item ->> 'name', problem));
+                PERFORM _fail(
+                    'TS014', format('%s.%s: %s', place, item ->> 'name', problem),
+                    format('The column %s is of type %s; a value is stored as it is, or not at all.', item ->> 'name', item ->> 'type')
+                );
             END IF;
         ELSIF (item ->> 'needed')::boolean THEN
             PERFORM _fail(

@@ -53,7 +53,10 @@ BEGIN
     SELECT c ->> 'name' INTO twice FROM jsonb_array_elements(p_register.dimensions || p_register.resources) AS c
     GROUP BY 1 HAVING count(*) > 1 LIMIT 1;
     IF twice IS NOT NULL THEN
-        PERFORM _fail('TS003', format('register %s: column %s is declared twice', p_register.name, twice));
+        PERFORM _fail(
+            'TS003', format('register %s: column %s is declared twice', p_register.name, twice),
+            'Dimensions and resources are columns of the same tables: each needs a name of its own.'
+        );
     END IF;
     PERFORM _check_choice(p_register.name, 'kind', p_register.kind, ARRAY['balance', 'turnover']);
     PERFORM _check_choice(p_register.name, 'totals_period', p_register.totals_period, ARRAY['day', 'month', 'year']);
@@ -65,8 +68,12 @@ BEGIN
             'Use a name from pg_timezone_names, for example Europe/London.'
         );
     END IF;
-    IF p_register.period_min > p_register.period_max THEN
-        PERFORM _fail('TS003', format('register %s: period_min is after period_max', p_register.name));
+    IF (p_register.period_min BETWEEN '0001-01-01' AND p_register.period_max AND p_register.period_max <= '9999-12-31') IS NOT TRUE THEN
+        PERFORM _fail(
+            'TS003', format('register %s: periods from %s to %s are not a window', p_register.name,
+                coalesce(p_register.period_min::text, 'null'), coalesce(p_register.period_max::text, 'null')),
+            'period_min comes first, and both lie between 0001-01-01 and 9999-12-31.'
+        );
     END IF;
     RETURN p_register;
 END

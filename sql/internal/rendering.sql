@@ -131,7 +131,10 @@ BEGIN
         body := replace(body, '{' || fragment.key || '}', coalesce(fragment.value, ''));
     END LOOP;
     IF body IS NULL OR body ~ '\{[a-z_]+\}' THEN
-        PERFORM _fail('TS090', format('template %s is missing or incomplete: %s', p_template, substring(body FROM '\{[a-z_]+\}')));
+        PERFORM _fail(
+            'TS090', format('template %s is missing or incomplete: %s', p_template, substring(body FROM '\{[a-z_]+\}')),
+            'Run `tallystream migrate` with the version that the database belongs to.'
+        );
     END IF;
     RETURN body;
 END
