@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import confluent_kafka as ck
+import structlog
 
 from ingest.errors import OperatorError, SettingsError
 from ingest.kafka.broker_errors import ClientLog, Troubles, fatal, hopeless_from_the_start
@@ -18,9 +19,13 @@ from ingest.kafka.options import Config
 _SLACK_S = 10.0
 _STEP_S = 0.5
 _METADATA_TIMEOUT_S = 10.0
-_NEW_TOPIC_S = 3.0
+# librdkafka's own option for the same thing; a busy cluster needs some seconds.
+_NEW_TOPIC_OPTION = "topic.metadata.propagation.max.ms"
+_NEW_TOPIC_MS = 10_000
 # What a person reads of a million equal failures.
 _MOST_FAILURES = 1000
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class EventProducer:
         self._servers = str(config["bootstrap.servers"])
         timeout_ms = config.get("delivery.timeout.ms") or config.get("message.timeout.ms") or 0
         self._longest_wait_s = float(timeout_ms) / 1000 + _SLACK_S
+        self._new_topic_s = float(config.get(_NEW_TOPIC_OPTION, _NEW_TOPIC_MS)) / 1000
         self._refusal: OperatorError | None = None
         self._troubles = Troubles(time.monotonic)
         try:
@@ -50,14 +56,24 @@ class EventProducer:
             raise SettingsError(f"kafka_options: {error.args[0]}") from None
 
     def check_topic(self, timeout_s: float = _METADATA_TIMEOUT_S) -> None:
-        """Fail early, and with the reason, when the broker or the topic is not there."""
-        deadline = time.monotonic() + _NEW_TOPIC_S
+        """Fail early, and with the reason, when the broker or the topic is not there.
+
+        A topic that was created a moment ago is waited for: not every broker knows of it yet.
+        """
+        deadline = None
         while (error := self._topic_error(timeout_s)) is not None:
-            # A topic that was created a moment ago is not known to every broker yet.
-            if not error.retriable() and error.code() != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                deadline = 0.0
+            missing = error.code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART
+            if not missing and not error.retriable():
+                raise OperatorError(f"topic {self._topic} at {self._servers} cannot be used: {error.str()}")
+            if deadline is None:
+                deadline = time.monotonic() + self._new_topic_s
+                _log.info("waiting for the topic", topic=self._topic, reason=error.str(), at_most_s=self._new_topic_s)
             if time.monotonic() >= deadline:
-                raise OperatorError(f"topic {self._topic} cannot be used: {error.str()}; create it, or name another")
+                what = "does not exist" if missing else "cannot be used"
+                raise OperatorError(
+                    f"topic {self._topic} {what} at {self._servers} after {self._new_topic_s:g} s: {error.str()};"
+                    f" create it, or name another ({_NEW_TOPIC_OPTION} in kafka_options is how long it is waited for)"
+                )
             time.sleep(_STEP_S)
 
     def send(self, key: bytes, value: bytes, tag: int = 0) -> None:

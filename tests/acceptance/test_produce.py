@@ -1,19 +1,23 @@
 """`tallystream produce` and `tallystream settings`, as users run them."""
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from ingest.demo.embedded import Broker as SimulatedBroker
 from ingest.kafka.options import producer_config
 from ingest.kafka.producer import EventProducer
 from tests.support.kafka import Broker
 from tests.support.members import Member
-from tests.support.program import run_tallystream
+from tests.support.program import Program, run_tallystream
 
 SERVERS = "TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS"
+PROPAGATION = "TALLYSTREAM_KAFKA_OPTION_TOPIC_METADATA_PROPAGATION_MAX_MS"
 
 MakeMember = Callable[..., Member]
 MakeTopic = Callable[..., str]
@@ -79,9 +83,27 @@ def test_what_cannot_work_is_one_message(arguments: list[str], env: dict[str, st
 
 
 def test_a_topic_that_does_not_exist_is_told(kafka: Broker) -> None:
-    """A misspelt topic is not waited for, and not created where the broker does not do that by itself."""
-    done = run_tallystream("produce", "-", "-t", "misspelt", env={SERVERS: kafka.bootstrap_servers}).check(2)
-    assert "topic misspelt cannot be used: Broker: Unknown topic or partition" in done.err
+    """A misspelt topic is not waited for longer than said, and not created by asking for it."""
+    env = {SERVERS: kafka.bootstrap_servers, PROPAGATION: "200"}
+    done = run_tallystream("produce", "-", "-t", "misspelt", env=env).check(2)
+    missing = (
+        f"topic misspelt does not exist at {kafka.bootstrap_servers} after 0.2 s: Broker: Unknown topic or partition"
+    )
+    assert missing in done.err
+
+
+def test_a_topic_may_be_created_meanwhile(kafka: Broker, program: Callable[..., Program], tmp_path: Path) -> None:
+    """A topic that the brokers do not know of yet is waited for, and then everything is sent."""
+    topic = f"late-{secrets.token_hex(4)}"
+    (tmp_path / "events.jsonl").write_text('{"recorder": "a"}\n', encoding="utf-8")
+    env = {SERVERS: kafka.bootstrap_servers, PROPAGATION: "60000"}
+    producing = program("produce", "events.jsonl", "-t", topic, env=env)
+    producing.wait_for_log(event="waiting for the topic", topic=topic)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result()
+    assert producing.wait() == 0
+    assert any(line.startswith(f"1 events sent to {topic}") for line in producing.lines)
+    admin.delete_topics([topic])[topic].result()
 
 
 def test_recorders_are_where_java_producers_put_them(
