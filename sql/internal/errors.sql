@@ -17,6 +17,7 @@ CREATE OR REPLACE FUNCTION _errors() RETURNS TABLE (code text, meaning text) LAN
         ('TS020', 'Totals, balances and what belongs to them are derived from movements, and not changed by hand.'),
         ('TS021', 'Two different cells have the same key; nothing was written.'),
         ('TS022', 'Movements are inserted and deleted; they are not updated, truncated, or written to in a partition.'),
+        ('TS023', 'Pending deltas cannot be folded: the sum would not fit its type. Nothing is lost.'),
         ('TS030', 'A period is outside the window that the register declares.'),
         ('TS031', 'The period belongs to a partition that was detached.'),
         ('TS040', 'Waiting for an event is impossible in this isolation level.'),
