@@ -41,4 +41,5 @@ $$;
 COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, date) IS
 'Adds dimensions (null in old movements) and resources (0 in old movements), or changes what is not given as null. '
 'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table. '
+'Views get new columns at their end, so that views of one''s own may stand on them. '
 'Turning high_write off folds all pending deltas first; let the compactor drain them before, or it takes long.';

@@ -4,10 +4,21 @@ DECLARE
     fragments jsonb := _fragments(p_register);
     grants text[] := _read_grants(p_register);
     statement text;
+    dependents text;
 BEGIN
     EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', p_register.name || '_movements');
-    PERFORM _drop_dependents(p_register);
-    PERFORM _add_movement_columns(p_register, p_dimensions, p_resources);
+    BEGIN
+        PERFORM _drop_dependents(p_register);
+        PERFORM _add_movement_columns(p_register, p_dimensions, p_resources);
+    EXCEPTION
+        WHEN dependent_objects_still_exist THEN
+            GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
+            PERFORM _fail(
+                'TS007', format('register %s: some functions and columns are made anew, and something of somebody''s own depends on them',
+                    p_register.name),
+                'Drop what the detail names, alter the register, and make it again. The views of a register can be built on.', dependents
+            );
+    END;
     PERFORM _add_derived_columns(p_register, p_dimensions, p_resources);
     EXECUTE _render('pending_table', fragments);
     PERFORM _install_functions(p_register);
@@ -26,12 +37,15 @@ COMMENT ON FUNCTION _add_columns(_registers, jsonb, jsonb) IS 'Adds columns to a
 
 CREATE OR REPLACE FUNCTION _drop_dependents(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    suffix text;
-    dependents text;
+    columns text;
 BEGIN
-    FOREACH suffix IN ARRAY ARRAY['_journal', '_balances', '_turnovers_day', '_turnovers_month', '_turnovers_year'] LOOP
-        EXECUTE format('DROP VIEW IF EXISTS %I', p_register.name || suffix);
-    END LOOP;
+    -- The journal shows the key of cells, which is a column that will be another one: until then it shows nothing.
+    SELECT string_agg(
+        format('NULL::%s%s AS %I', format_type(a.atttypid, a.atttypmod), ' COLLATE ' || c.oid::regcollation, a.attname), ', ' ORDER BY a.attnum
+    ) INTO columns
+    FROM pg_attribute AS a LEFT JOIN pg_collation AS c ON a.attcollation = c.oid
+    WHERE a.attrelid = to_regclass(quote_ident(p_register.name || '_journal')) AND a.attnum > 0;
+    EXECUTE format('CREATE OR REPLACE VIEW %I AS SELECT %s', p_register.name || '_journal', columns);
     EXECUTE format('DROP FUNCTION IF EXISTS %I(date)', p_register.name || '_balance_at');
     EXECUTE format('DROP FUNCTION %I(date, date)', p_register.name || '_turnover_between');
     EXECUTE format('DROP TABLE %I', p_register.name || '_pending_folds');
@@ -39,17 +53,10 @@ BEGIN
     EXECUTE format('DROP FUNCTION IF EXISTS %I(%I[])', p_register.name || '_append', p_register.name || '_delta');
     EXECUTE format('DROP FUNCTION %I(%I[])', p_register.name || '_merge_pending', p_register.name || '_delta');
     EXECUTE format('DROP TYPE %I', p_register.name || '_delta');
-EXCEPTION
-    WHEN dependent_objects_still_exist THEN
-        GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
-        PERFORM _fail(
-            'TS007', format('register %s: its views and functions are made anew with other columns, and others depend on them', p_register.name),
-            'Drop what the detail names, alter the register, and make it again.', dependents
-        );
 END
 $$;
 COMMENT ON FUNCTION _drop_dependents(_registers) IS
-'Drops what holds a register''s columns in their old number; fails when somebody''s own view depends on one of ours.';
+'Drops what holds a register''s columns in their old number. Views stay, and with them what others have built on them.';
 
 CREATE OR REPLACE FUNCTION _add_movement_columns(p_register _registers, p_dimensions jsonb, p_resources jsonb) RETURNS void
 LANGUAGE plpgsql AS $$

@@ -220,18 +220,45 @@ DECLARE
     grain text;
     kind text := CASE WHEN _has_deltas(p_register) THEN '_view_with_deltas' ELSE '_view' END;
 BEGIN
-    EXECUTE _render('journal_view', p_fragments);
+    PERFORM _install_view(p_register.name || '_journal', 'journal_view', p_fragments, 'journal');
     IF p_register.kind = 'balance' THEN
-        EXECUTE _render('balances' || kind, p_fragments);
+        PERFORM _install_view(p_register.name || '_balances', 'balances' || kind, p_fragments, 'balances');
     END IF;
     FOREACH grain IN ARRAY _grains(p_register) LOOP
-        EXECUTE _render('turnovers' || kind, p_fragments || jsonb_build_object(
-            'grain', grain,
-            'bucket', _bucket(grain),
-            'turnovers', quote_ident(p_register.name || '_turnovers_' || grain),
-            'totals', quote_ident(p_register.name || '_totals_' || grain)
-        ));
+        PERFORM _install_view(
+            p_register.name || '_turnovers_' || grain, 'turnovers' || kind, p_fragments || jsonb_build_object(
+                'grain', grain,
+                'bucket', _bucket(grain),
+                'totals', quote_ident(p_register.name || '_totals_' || grain)
+            ), 'turnovers');
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION _install_views(_registers, jsonb) IS 'Makes or renews the views of a register: what readers, and all read functions, go through.';
+
+CREATE OR REPLACE FUNCTION _install_view(p_view text, p_template text, p_fragments jsonb, p_key text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    columns text;
+BEGIN
+    EXECUTE _render(p_template, p_fragments || jsonb_build_object(p_key, quote_ident(p_view)));
+EXCEPTION
+    WHEN invalid_table_definition THEN
+        -- The register has got columns. Those that the view has stay where they are, because other views may stand on it; new
+        -- ones come last.
+        EXECUTE _render(p_template, p_fragments || jsonb_build_object(p_key, '_arriving_view'));
+        SELECT string_agg(quote_ident(c.attname), ', ' ORDER BY c.is_new, c.attnum) INTO columns
+        FROM (
+            SELECT a.attname, a.attnum, a.attrelid = '_arriving_view'::regclass AS is_new,
+                row_number() OVER (PARTITION BY a.attname ORDER BY a.attrelid = '_arriving_view'::regclass) AS number
+            FROM pg_attribute AS a
+            WHERE a.attrelid IN (to_regclass(quote_ident(p_view)), '_arriving_view'::regclass) AND a.attnum > 0 AND NOT a.attisdropped
+        ) AS c
+        WHERE c.number = 1;
+        EXECUTE format('CREATE OR REPLACE VIEW %I AS SELECT %s FROM (%s) AS v', p_view, columns,
+            rtrim(pg_get_viewdef('_arriving_view'::regclass), ';'));
+        EXECUTE format('COMMENT ON VIEW %I IS %L', p_view, obj_description('_arriving_view'::regclass, 'pg_class'));
+        DROP VIEW _arriving_view;
+END
+$$;
+COMMENT ON FUNCTION _install_view(text, text, jsonb, text) IS
+'Makes or renews one view; p_key is the placeholder of its name in the template.';

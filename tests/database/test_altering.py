@@ -41,6 +41,38 @@ def test_a_new_dimension_is_null_in_what_is_there(shop: Shop) -> None:
     assert shop.problems() == []
 
 
+@pytest.mark.parametrize("high_write", [False, True])
+def test_views_of_others_stay(shop: Shop, high_write: bool) -> None:  # noqa: FBT001 - a parameter of pytest
+    """A register's views keep their columns in their places, new ones come last, and what stands on them goes on."""
+    shop.rows("SELECT register_drop('stock')")
+    shop.create("stock", high_write=high_write)
+    shop.post(element("r", "2026-01-05", 1, "x", quantity=1))
+    views = ("journal", "balances", "turnovers_day", "turnovers_month", "turnovers_year")
+    for view in views:
+        shop.rows(f"CREATE VIEW my_{view} AS SELECT * FROM stock_{view}")  # noqa: S608
+    before = {view: columns_of(shop, view) for view in views}
+    shop.rows("SELECT register_alter('stock', %s, %s)", {"colour": "text"}, {"pieces": "int"})
+    shop.rows("SELECT register_alter('stock', %s)", {"size": "varchar(3)"})
+    shop.rows("SELECT register_alter('stock', high_write => %s)", not high_write)
+    shop.rows("SELECT _renew_registers()")
+    shop.post({**element("s", "2026-01-05", 1, "x", quantity=2, pieces=3), "colour": "red", "size": "XL"})
+    for view in views:
+        assert columns_of(shop, view) == [*before[view], "colour", "pieces", "size"], view
+        assert shop.ask(f"SELECT sum(quantity)::int FROM my_{view}") == 3  # noqa: S608
+        added = f"SELECT colour, size, pieces::int FROM stock_{view} WHERE quantity = 2"  # noqa: S608
+        assert shop.rows(added) == [("red", "XL", 3)]
+    assert shop.ask("SELECT count(*) FROM my_journal JOIN my_balances USING (dim_hash, quantity)") == 2
+    assert shop.problems() == []
+    for view in views:
+        shop.rows(f"DROP VIEW my_{view}")
+
+
+def columns_of(shop: Shop, view: str) -> list[str]:
+    """The names of a view's columns, in order."""
+    names = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
+    return [name for (name,) in shop.rows(names, f"stock_{view}")]
+
+
 def test_other_options_change_without_touching_tables(shop: Shop) -> None:
     """A wider window of periods is accepted at once, and what is not given stays."""
     early = element("r", "1999-01-05", 1, "x", quantity=1)
