@@ -4,6 +4,7 @@ All of it goes on while the stream runs. Without names it is about every registe
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from rich.table import Table
 
 from ingest import wiring
-from ingest.cli.common import output, settings_for, size
+from ingest.cli.common import output, settings_for, size, visible
 from ingest.cli.progress import one_by_one
 from ingest.errors import SettingsError
 from ingest.postgres.care import Difference, Verification
@@ -52,7 +53,7 @@ def rebuild(
     registers: Registers = None,
     *,
     cell: Annotated[
-        int | None, typer.Option(help="Only the balance of the cell with this key, as `verify` shows it.")
+        int | None, typer.Option(help="Only the balance of the cell with this key; `verify` shows keys.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -102,7 +103,7 @@ def _print_verification(verified: Verification) -> None:
     count = sum(verified.found.values())
     counts = ", ".join(f"{number:,} {status} in {check}" for (check, status), number in sorted(verified.found.items()))
     typer.echo(f"{verified.register}: {count:,} differences: {counts}")
-    table = Table("check", "period", "cell", "status", "expected", "actual", box=None, pad_edge=False)
+    table = Table("check", "period", "cell", "key", "status", "expected", "actual", box=None, pad_edge=False)
     for difference in verified.differences:
         table.add_row(*_cells(difference))
     if verified.differences:
@@ -112,9 +113,15 @@ def _print_verification(verified: Verification) -> None:
 
 
 def _cells(difference: Difference) -> tuple[str, ...]:
-    sums = (difference.expected, difference.actual)
-    shown = ("-" if each is None else ", ".join(f"{name} {value}" for name, value in each.items()) for each in sums)
-    return difference.check, str(difference.period or "-"), str(difference.dim_hash), difference.status, *shown
+    values = (_listed(each) for each in (difference.expected, difference.actual))
+    period = str(difference.period or "-")
+    return difference.check, period, _listed(difference.cell), str(difference.dim_hash), difference.status, *values
+
+
+def _listed(values: Mapping[str, object] | None) -> str:
+    if values is None:
+        return "-"
+    return visible(", ".join(f"{name} {'null' if value is None else value}" for name, value in values.items()))
 
 
 def _verification(verified: Verification) -> dict[str, object]:

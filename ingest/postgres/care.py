@@ -6,15 +6,18 @@ a transaction of its own.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
+from psycopg import sql
 from psycopg.types.json import set_json_loads
 
+from ingest.domain.registers import Kind
 from ingest.errors import DataError, RegisterError
 from ingest.postgres.connections import Connection, Database
 
@@ -31,6 +34,7 @@ class Difference:
     expected: Mapping[str, Decimal] | None
     actual: Mapping[str, Decimal] | None
     status: str
+    cell: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,33 @@ def verify(database: Database, register: str, most: int | None = None) -> Verifi
                 found[difference.check, difference.status] += 1
                 if most is None or len(differences) < most:
                     differences.append(difference)
-    return Verification(register, tuple(checks), found, tuple(differences))
+        cells = _describe_cells(connection, database, register, {difference.dim_hash for difference in differences})
+    described = (replace(difference, cell=cells.get(difference.dim_hash)) for difference in differences)
+    return Verification(register, tuple(checks), found, tuple(described))
+
+
+def _describe_cells(
+    connection: Connection, database: Database, register: str, dim_hashes: Collection[int]
+) -> dict[int, Mapping[str, object] | None]:
+    """Return the dimensions of the cells with these keys, as far as anything still says what they are."""
+    if not dim_hashes:
+        return {}
+    row = connection.execute(database.compose("read_dimensions"), {"register": register}).fetchone()
+    if row is None:
+        return {}
+    kind, dimensions = cast("tuple[str, list[str]]", row)
+    parts = {
+        "dimensions": sql.SQL(", ").join(map(sql.Identifier, dimensions)),
+        "journal": database.table(f"{register}_journal"),
+        "totals": database.table(f"{register}_turnovers_year"),
+        "balances": database.table(f"{register}_{'balances' if kind == Kind.BALANCE else 'turnovers_year'}"),
+    }
+    with connection.cursor() as cursor:
+        set_json_loads(partial(json.loads, parse_float=Decimal), cursor)
+        rows = cursor.execute(
+            database.compose("describe_cells", **parts), {"dim_hashes": sorted(dim_hashes)}
+        ).fetchall()
+    return dict(cast("list[tuple[int, Mapping[str, object] | None]]", rows))
 
 
 def _read_exactly(text: str | bytes) -> object:

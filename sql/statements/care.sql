@@ -4,6 +4,22 @@
 -- Compare a register's totals and balances with its movements.
 SELECT check_type, dim_hash, period, expected, actual, status FROM {schema}.register_verify(%(register)s);
 
+-- name: read_dimensions
+-- The kind of a register, and the names of its dimensions in order.
+SELECT
+    i.info ->> 'kind',
+    ARRAY(SELECT d.value ->> 'name' FROM jsonb_array_elements(i.info -> 'dimensions') WITH ORDINALITY AS d ORDER BY d.ordinality)
+FROM {schema}.register_info(%(register)s) AS i (info);
+
+-- name: describe_cells
+-- Which cells these keys are, from any row that has one of them: a movement, or the derived row that no movement explains.
+SELECT k.dim_hash, coalesce(
+    (SELECT row_to_json(c) FROM (SELECT {dimensions} FROM {journal} AS j WHERE j.dim_hash = k.dim_hash ORDER BY j.dim_hash LIMIT 1) AS c),
+    (SELECT row_to_json(c) FROM (SELECT {dimensions} FROM {totals} AS t WHERE t.dim_hash = k.dim_hash ORDER BY t.dim_hash LIMIT 1) AS c),
+    (SELECT row_to_json(c) FROM (SELECT {dimensions} FROM {balances} AS b WHERE b.dim_hash = k.dim_hash ORDER BY b.dim_hash LIMIT 1) AS c)
+)
+FROM unnest(%(dim_hashes)s::bigint[]) AS k (dim_hash);
+
 -- name: rebuild_totals
 -- Make a register's totals what its movements say.
 SELECT {schema}.register_rebuild_totals(%(register)s);

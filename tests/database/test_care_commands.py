@@ -54,6 +54,7 @@ def test_differences_are_found_and_mended(damaged: Shop) -> None:
     ]
     wrong, lost = sorted(stock["differences"], key=lambda difference: difference["status"])
     assert wrong["actual"] == {"quantity": "12345678901234567.891", "amount": "0.00"}
+    assert (wrong["cell"], lost["cell"]) == ({"warehouse": 1, "lot": "x"}, {"warehouse": 2, "lot": "x"})
     assert lost["expected"] == {"quantity": "2.000", "amount": "0.00"}
     cell = f"--cell={lost['dim_hash']}"
     assert tally(damaged.database, "rebuild", "stock", cell).check().out == (
@@ -74,8 +75,9 @@ def test_differences_are_shown_as_far_as_asked(damaged: Shop) -> None:
     done = tally(damaged.database, "verify", "stock", "--most", "1").check(1)
     first, heading, row, rest = done.out.splitlines()
     assert first == "stock: 2 differences: 1 MISMATCH in balance, 1 MISSING_IN_CACHE in balance"
-    assert heading.split() == ["check", "period", "cell", "status", "expected", "actual"]
-    assert row.startswith("balance  -")
+    assert heading.split() == ["check", "period", "cell", "key", "status", "expected", "actual"]
+    assert row.startswith("balance  -       warehouse ")
+    assert ", lot x  " in row
     assert rest == "and 1 more; --most shows as many as you like"
     assert [json.loads(line)["event"] for line in done.err.splitlines()] == ["verifying stock (1 of 1)"]
 
@@ -188,3 +190,16 @@ def test_without_a_register_there_is_nothing_to_do(database: Database) -> None:
     """That is said, and it is no failure."""
     assert tally(database, "verify").check().out == "there is no register yet\n"
     assert tally(database, "rebuild").check().out == "there is no register yet\n"
+
+
+def test_cells_that_no_movement_explains_are_named(shop: Shop) -> None:
+    """An invented row says what cell it claims to be; in a register without balances too."""
+    shop.create("sold", kind="turnover")
+    for table in ("stock_balance_cache", "sold_totals_year"):
+        shop.rows(f"ALTER TABLE {table} DISABLE TRIGGER guard")
+    shop.rows("INSERT INTO stock_balance_cache VALUES (7, 5, NULL, 1, 0, now(), 1)")
+    shop.rows("INSERT INTO sold_totals_year VALUES (7, '2026-01-01', 5, NULL, 1, 0)")
+    for found in read(tally(shop.database, "verify", "--json").check(1)):
+        (invented,) = found["differences"]
+        assert invented["status"].startswith("ORPHAN_IN_")
+        assert invented["cell"] == {"warehouse": 5, "lot": None}
