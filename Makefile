@@ -49,6 +49,11 @@ test-postgres: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 
 		TALLYSTREAM_TEST_POSTGRES_VERSION=$$version $(PYTEST) tests/database $(PYTEST_ARGS) || exit 1; \
 	done
 
+.PHONY: bench
+bench: $(VENV)/.dev  ## figures, not tests: writers on hot cells, reads with deltas pending
+	$(say) 'benchmarks: high-write registers'
+	@$(BIN)/python -m tests.benchmarks.high_write
+
 .PHONY: check
 check: lint types verify  ## lint, types and verify
 
