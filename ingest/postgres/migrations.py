@@ -21,7 +21,7 @@ FUNCTIONS: Final = "functions"
 GRANTS: Final = "grants to new roles"
 """What is reported when a role was made after everything else."""
 
-GOLDEN_HASHES: Final = (-1871201132023588884, -1273060378593039749, -4454571518995444302)
+GOLDEN_HASHES: Final = (-1871201132023588884, 1583228569280423316, 4077164785057419784, 3616145634334850008)
 
 
 def migrate(database: Database) -> list[str]:

@@ -68,8 +68,8 @@ BEGIN
         EXECUTE format('ALTER TABLE %I DROP COLUMN dim_hash', movements);
         EXECUTE format('ALTER TABLE %I %s', movements, _add_clauses(added ->> 'dimension_columns'));
         EXECUTE format(
-            'ALTER TABLE %I ADD COLUMN dim_hash bigint GENERATED ALWAYS AS (hash_record_extended(ROW(%s), 0)) STORED',
-            movements, _column_list(p_register.dimensions, '{c}'));
+            'ALTER TABLE %I ADD COLUMN dim_hash bigint GENERATED ALWAYS AS (%s) STORED',
+            movements, _cell_key(p_register.dimensions, '{c}'));
         EXECUTE format('CREATE INDEX ON %I (dim_hash, period)', movements);
     END IF;
     IF p_resources <> '[]' THEN

@@ -31,7 +31,7 @@ BEGIN
     CASE p_task
         WHEN 'add dimensions' THEN
             RETURN QUERY SELECT format(
-                'UPDATE %I SET dim_hash = hash_record_extended(ROW(%s), 0)', t, _column_list(p_register.dimensions, '{c}')
+                'UPDATE %I SET dim_hash = %s', t, _cell_key(p_register.dimensions, '{c}')
             ) FROM _derived_tables(p_register) AS t;
         WHEN 'rebuild totals' THEN
             RETURN QUERY SELECT s FROM unnest(_grains(p_register)) AS g, _corrections(p_register, g, NULL) AS s;
@@ -67,7 +67,7 @@ RETURN p_register.name || CASE p_grain WHEN 'balance' THEN '_balance_cache' ELSE
 COMMENT ON FUNCTION _derived_table(_registers, text) IS 'The table of a check: balance, day, month or year.';
 
 CREATE OR REPLACE FUNCTION _is_keyed(p_register _registers) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT format('(t.dim_hash = hash_record_extended(ROW(%s), 0))', _column_list(p_register.dimensions, 't.{c}'))
+    SELECT format('(t.dim_hash = %s)', _cell_key(p_register.dimensions, 't.{c}'))
 $$;
 COMMENT ON FUNCTION _is_keyed(_registers) IS 'The condition that a row t of a derived table stands under the key of its cell.';
 

@@ -11,6 +11,24 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION _column_list(jsonb, text, text) IS 'A pattern written once for each column: {c} is its name, {type} and {sum} its types, {c}{exact} what is added up.';
 
+CREATE OR REPLACE FUNCTION _key_part(p_type text, p_value text) RETURNS text LANGUAGE sql IMMUTABLE
+-- PostgreSQL folds 8 bytes to 4 before it hashes them, and leaves out a number's sign: 1 and 2^32, or 1.5 and -1.5, would meet.
+RETURN CASE
+    WHEN p_type = 'bigint' THEN format('int8send(%s)', p_value)
+    WHEN p_type = 'timestamptz' THEN format('timestamptz_send(%s)', p_value)
+    WHEN p_type LIKE 'numeric%' THEN format('%1$s, %1$s < 0', p_value)
+    ELSE p_value
+END;
+COMMENT ON FUNCTION _key_part(text, text) IS 'What of a dimension''s value goes into the key of a cell.';
+
+CREATE OR REPLACE FUNCTION _cell_key(p_dimensions jsonb, p_pattern text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT 'hash_record_extended(ROW(' || string_agg(
+        _key_part(d.value ->> 'type', replace(p_pattern, '{c}', quote_ident(d.value ->> 'name'))), ', ' ORDER BY d.ordinality
+    ) || '), 0)'
+    FROM jsonb_array_elements(p_dimensions) WITH ORDINALITY AS d
+$$;
+COMMENT ON FUNCTION _cell_key(jsonb, text) IS 'The expression of a cell''s key; the pattern says how a dimension is written, {c} being its name.';
+
 CREATE OR REPLACE FUNCTION _names(p_columns jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE
 RETURN ARRAY(SELECT c.value ->> 'name' FROM jsonb_array_elements(p_columns) WITH ORDINALITY AS c ORDER BY c.ordinality);
 COMMENT ON FUNCTION _names(jsonb) IS 'The names of columns, in order.';
@@ -58,6 +76,7 @@ BEGIN
         'recorder_parameter', p_register.recorder_type,
         'time_zone', quote_literal(p_register.time_zone),
         'dimensions', _column_list(d, '{c}'),
+        'cell_key', _cell_key(d, '{c}'),
         'resources', _column_list(r, '{c}'),
         'dimension_columns', (
             SELECT string_agg(

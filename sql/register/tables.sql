@@ -10,7 +10,7 @@ CREATE TABLE {movements} (
     batch_id bigint,
     {dimension_columns},
     {resource_columns},
-    dim_hash bigint GENERATED ALWAYS AS (hash_record_extended(ROW({dimensions}), 0)) STORED,
+    dim_hash bigint GENERATED ALWAYS AS ({cell_key}) STORED,
     {finite_checks}
 ) PARTITION BY RANGE (period);
 CREATE INDEX ON {movements} (recorder);

@@ -72,5 +72,6 @@ SELECT {schema}._grant_new_roles();
 -- Keys of cells as this server computes them; they must never change.
 SELECT
     hash_record_extended(ROW(1::int, 42::int, 'A'::text COLLATE "C"), 0),
-    hash_record_extended(ROW(NULL::int, ''::text COLLATE "C", 1.00::numeric), 0),
-    hash_record_extended(ROW(1::bigint, true, '2026-04-18'::date, '00000000-0000-0000-0000-000000000001'::uuid), 0);
+    hash_record_extended(ROW(NULL::int, ''::text COLLATE "C", 1.00::numeric, false), 0),
+    hash_record_extended(ROW(int8send(1::bigint), true, '2026-04-18'::date, '00000000-0000-0000-0000-000000000001'::uuid), 0),
+    hash_record_extended(ROW(timestamptz_send('2026-04-18 10:00:00+00')), 0);
