@@ -11,11 +11,12 @@ BEGIN
         GRANT SELECT, INSERT ON _positions, _batches, _dead_letters TO tallystream_ingest;
         GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at) ON _positions TO tallystream_ingest;
         -- What was refused stays as it was, byte for byte; only why, and what became of it, is written again.
-        GRANT UPDATE (state, reason, path, detail, sqlstate, batch_id, settled_at, settled_note) ON _dead_letters TO tallystream_ingest;
+        GRANT UPDATE (state, reason, path, detail, sqlstate, batch_id, settled_at, settled_note, relayed_at) ON _dead_letters TO tallystream_ingest;
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas(),
-            _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer)
+            _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer),
+            _create_partitions_ahead(text, integer)
         TO tallystream_ingest;
     END IF;
     IF to_regrole('tallystream_reader') IS NOT NULL THEN

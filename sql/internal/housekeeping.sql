@@ -52,4 +52,8 @@ $$;
 COMMENT ON FUNCTION _forget_dead_letters(interval, boolean, integer) IS
 'Removes dead letters that were settled long ago; one that waits for a decision is never removed. Returns how many.';
 
-REVOKE EXECUTE ON FUNCTION _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer) FROM public;
+CREATE OR REPLACE FUNCTION _create_partitions_ahead(p_register text, p_days integer) RETURNS integer LANGUAGE sql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+    SELECT register_create_partitions(p_register, make_interval(days => p_days))
+$$;
+COMMENT ON FUNCTION _create_partitions_ahead(text, integer) IS 'What register_create_partitions() does, for the compactor.';

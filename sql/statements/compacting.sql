@@ -27,7 +27,7 @@ FROM {schema}._pending_deltas() AS p;
 
 -- name: create_partitions_ahead
 -- Make the partitions of a register that the coming days need.
-SELECT {schema}.register_create_partitions(%(register)s, %(days)s * interval '1 day');
+SELECT {schema}._create_partitions_ahead(%(register)s, %(days)s);
 
 -- name: roll_up_batches
 -- Add up batches that are older than so many days.

@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
 from ingest.postgres import migrations
+from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.status import read_positions
 from tests.support.downloads import ROOT
 from tests.support.local_postgres import LocalPostgres
@@ -180,6 +181,11 @@ def test_a_worker_needs_no_more_than_its_role(server: Server) -> None:
     with as_role(database, INGEST).connect() as compactor:
         merge = "SELECT merged FROM accum._merge_slice('other', '0 s', 10)"
         assert compactor.execute(merge).fetchone() == (1,)
+    compact = {**env, "TALLYSTREAM_BATCH_RETENTION_DAYS": "1", "TALLYSTREAM_DEAD_LETTER_RETENTION_DAYS": "1"}
+    run_tallystream("compact", "--once", env=compact).check()
+    relayed: list[object] = []
+    assert (Housekeeper(ingest).relay(relayed.extend), len(relayed)) == (2, 2)
+    assert Housekeeper(ingest).create_partitions(400) > 0
     letters = json.loads(run_tallystream("dead-letters", "list", "--json", env=env).check().out)
     assert [letter["reason"] for letter in letters] == ["unknown_register", "not_json"]
     run_tallystream("dead-letters", "retry", "--all", env=env).check(1)
