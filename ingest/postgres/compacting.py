@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from ingest.domain.compacting import Merged, PendingDeltas, Slice
+from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
 from ingest.errors import TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
 
@@ -63,6 +63,18 @@ class DeltaStore:
         if self._connection is None or self._connection.closed:
             self._connection = self.database.open()
         return self._connection
+
+
+def drain(database: Database, register: str, most: int = 10_000) -> int:
+    """Fold what is pending in a register, a slice in each transaction, from the start of the table to its end."""
+    store = DeltaStore(database)
+    folded, place = 0, START
+    try:
+        while (merged := store.merge(Slice(register, most, after=place))).place is not None:
+            folded, place = folded + merged.deltas, merged.place
+    finally:
+        store.close()
+    return folded
 
 
 def read_pending(database: Database) -> list[PendingDeltas]:

@@ -11,6 +11,7 @@ from ingest.domain.extensions import CHANGEABLE, Extension, plan_extension
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from ingest.errors import DataError, RegisterError
 from ingest.postgres import care
+from ingest.postgres.compacting import drain
 from ingest.postgres.connections import Connection, Database, translated_errors
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def apply_registers(database: Database, declared: Iterable[Register]) -> list[tu
     """Create or extend registers and return (register, what was done); refuses what would lose something."""
     done: list[tuple[str, str]] = []
     existing = read_registry(database).registers
+    declared = tuple(declared)
+    for register in declared:
+        if register.name in existing and existing[register.name].high_write and not register.high_write:
+            # The transaction below keeps batches waiting while it folds what is left.
+            drain(database, register.name)
     with database.connect() as connection, connection.transaction():
         for register in declared:
             present = existing.get(register.name)

@@ -9,12 +9,13 @@ import pytest
 
 from ingest.domain.compacting import Record, Slice
 from ingest.errors import DataError, TransientError
-from ingest.postgres.compacting import DeltaStore
+from ingest.postgres.compacting import DeltaStore, drain
 from ingest.postgres.housekeeping import Housekeeper
 from tests.support.events import INVENTORY
 from tests.support.pipeline import Pipeline, access_to, line, movement
 from tests.support.postgres import Database
 from tests.support.program import Program, run_tallystream
+from tests.support.proxy import COMMIT, Cut, Proxy
 from tests.support.registers import Shop, element
 from tests.support.sessions import holding, wait_for_waiters
 from tests.support.waiting import wait_until
@@ -24,6 +25,9 @@ Pipelines = Callable[..., Pipeline]
 HOT = replace(INVENTORY, high_write=True)
 PENDING = "SELECT count(*) FROM {}_balance_cache_delta"
 PARTITION = "SELECT _partition_name('stock', 'month', date_trunc('month', now() AT TIME ZONE 'Europe/London')::date)"
+OTHERS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tallystream' AND datname = current_database()
+"""
 # Where a slice can be caught, in the order in which it comes there.
 STEPS = {
     "declarations": "SELECT pg_advisory_xact_lock(_lock_key('registry'))",
@@ -95,6 +99,49 @@ def test_kill_9_loses_and_doubles_nothing(hot: Shop, program: Callable[..., Prog
         assert (hot.ask(PENDING.format("stock")), hot.problems()) == (30, []), step
     run_tallystream("compact", "--once", env=environment(hot.database)).check()
     assert (hot.ask(PENDING.format("stock")), hot.ask("SELECT stock_balance()"), hot.problems()) == (0, total, [])
+
+
+@pytest.mark.parametrize("where", Cut)
+@pytest.mark.parametrize("what", [b"_merge_slice", COMMIT], ids=["slice", "commit"])
+def test_a_connection_that_breaks_during_a_slice(hot: Shop, what: bytes, where: Cut) -> None:
+    """Whether the slice took place or not, nobody has to know: what is still pending is folded by the next one."""
+    with Proxy(hot.database.dsn) as proxy:
+        store = DeltaStore(access_to(hot.database, proxy.dsn))
+        proxy.cut(what, where)
+        with pytest.raises(TransientError):
+            store.merge(Slice("stock", 20))
+        wait_until(lambda: hot.ask(OTHERS) == 0, 60, "the server ends the session")
+        folded = 20 if what == COMMIT and where is Cut.AFTER else 0
+        assert (hot.ask(PENDING.format("stock")), hot.problems()) == (30 - folded, [])
+        assert store.merge(Slice("stock", 100)).deltas == 30 - folded
+        store.close()
+    assert hot.ask("SELECT stock_balance()") == {"quantity": 60, "amount": 0}
+    assert hot.problems() == []
+
+
+def test_what_is_pending_is_drained_in_small_transactions(hot: Shop) -> None:
+    """However much it is: no transaction is larger than a slice."""
+    hot.post([element("many", "2026-01-07", n, "x", quantity=1) for n in range(100, 140)])
+    assert drain(access_to(hot.database), "stock", most=7) == 70
+    written = "SELECT max(rows) FROM (SELECT count(*) AS rows FROM stock_totals_day GROUP BY xmin::text) AS x"
+    assert 0 < hot.ask(written) <= 7
+    assert (hot.ask(PENDING.format("stock")), hot.problems()) == (0, [])
+
+
+def test_the_table_of_deltas_does_not_grow_under_load(shop: Shop) -> None:
+    """What is folded makes room for what comes, as long as somebody vacuums; and nobody is kept out meanwhile."""
+    shop.create("busy", high_write=True)
+    store = DeltaStore(access_to(shop.database))
+    sizes = []
+    for number in range(12):
+        shop.post([element(f"r{number}", "2026-01-05", n, "x", quantity=1) for n in range(500)], "busy")
+        assert store.merge(Slice("busy", 1000)).deltas == 500
+        store.vacuum("busy")
+        sizes.append(shop.ask("SELECT pg_relation_size('busy_balance_cache_delta')"))
+    assert sizes[-1] <= 2 * sizes[0]
+    with holding(shop.database, "LOCK TABLE busy_balance_cache_delta IN SHARE UPDATE EXCLUSIVE MODE"):
+        store.vacuum("busy")
+    store.close()
 
 
 def test_locks_in_the_way_are_waited_out(hot: Shop) -> None:
