@@ -139,12 +139,31 @@ RETURN format('(%L::date::timestamp AT TIME ZONE %L)', p_day, p_time_zone);
 COMMENT ON FUNCTION _instant(date, text) IS
 'The expression of a local midnight. Not the instant as text: in some styles that is read as another one.';
 
+CREATE OR REPLACE FUNCTION _piece_sources(p_register _registers, p_source text) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    grain text := substring(p_source FROM '^_turnovers_(.*)$');
+BEGIN
+    IF NOT _has_deltas(p_register) OR (grain IS NULL AND p_source <> '_balances') THEN
+        RETURN NEXT quote_ident(p_register.name || p_source);
+        RETURN;
+    END IF;
+    -- The view adds up the rows of each cell; whoever asks here adds up anyway, and need not do it twice.
+    RETURN NEXT quote_ident(_derived_table(p_register, coalesce(grain, 'balance')));
+    RETURN NEXT format(
+        '(SELECT d.*, %s AS period FROM %I AS d)', coalesce(_bucket(grain), 'd.day'), p_register.name || '_balance_cache_delta'
+    );
+END
+$$;
+COMMENT ON FUNCTION _piece_sources(_registers, text) IS
+'What to read in place of one view of a register: the view, or what it is made of where there may be pending deltas.';
+
 CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text) RETURNS text
 LANGUAGE sql STABLE AS $$
-    SELECT format(
-        'SELECT %s, %s FROM %I AS t WHERE %s', _column_list(p_register.dimensions, 't.{c}'),
-        _column_list(p_register.resources, 't.{c}{exact} AS {c}'), p_register.name || p_source, p_condition
-    )
+    SELECT string_agg(format(
+        'SELECT %s, %s FROM %s AS t WHERE %s', _column_list(p_register.dimensions, 't.{c}'),
+        _column_list(p_register.resources, 't.{c}{exact} AS {c}'), s.source, p_condition
+    ), ' UNION ALL ')
+    FROM _piece_sources(p_register, p_source) AS s (source)
 $$;
 COMMENT ON FUNCTION _turnover_piece(_registers, text, text) IS 'A statement that returns the dimensions and resources of some rows of one view.';
 
