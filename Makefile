@@ -25,7 +25,7 @@ say = @printf '\033[1m==> %s\033[0m\n'
 .PHONY: help
 help:  ## this list
 	@printf 'make TARGET, where TARGET is one of\n\n'
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 .PHONY: demo
 demo: $(VENV)/.demo  ## a small shop, live: embedded PostgreSQL and broker, about a minute (DEMO="--keep" leaves them up)
@@ -42,8 +42,8 @@ test-quick: $(VENV)/.dev  ## the tests that need no broker and no patience
 	$(say) 'pytest: quick tests'
 	@$(PYTEST) -m 'not slow and not kafka' $(PYTEST_ARGS)
 
-.PHONY: test-postgres
-test-postgres: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 18 (needs Maven)
+.PHONY: test-postgres-all
+test-postgres-all: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 18 (needs Maven)
 	@for version in 15 16 17 18; do \
 		printf '==> PostgreSQL %s\n' "$$version"; \
 		TALLYSTREAM_TEST_POSTGRES_VERSION=$$version $(PYTEST) tests/database $(PYTEST_ARGS) || exit 1; \
@@ -53,6 +53,21 @@ test-postgres: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 
 bench: $(VENV)/.dev  ## figures, not tests: writers on hot cells, reads with deltas pending
 	$(say) 'benchmarks: high-write registers'
 	@$(BIN)/python -m tests.benchmarks.high_write
+
+# The SQL contract, in two minutes: what functions, triggers and guards do, and how sessions meet.
+CONTRACT := posting reading partitions altering rebuilding high_write edges locking
+OLDEST := $(CONTRACT) guards exactly_once interleavings pooling dumping roles
+files = $(patsubst %,tests/database/test_%.py,$(1))
+
+.PHONY: test-postgres-oldest
+test-postgres-oldest: $(VENV)/.dev  ## the SQL contract on the oldest PostgreSQL that is supported (needs Maven)
+	$(say) 'pytest: the contract on PostgreSQL 15'
+	@TALLYSTREAM_TEST_POSTGRES_VERSION=15 $(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(call files,$(OLDEST)) $(PYTEST_ARGS)
+
+.PHONY: test-schema
+test-schema: $(VENV)/.dev  ## the tests of the SQL contract in a schema that is not called accum
+	$(say) 'pytest: the contract in another schema'
+	@TALLYSTREAM_TEST_SCHEMA=books $(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(call files,$(CONTRACT)) $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types verify  ## lint, types and verify

@@ -6,6 +6,7 @@ pytest_plugins = (
     "tests.support.program",
     "tests.support.postgres",
     "tests.support.pipeline",
+    "tests.support.pgbouncer",
     "tests.support.kafka",
     "tests.support.members",
     "tests.support.stream",

@@ -11,7 +11,7 @@ import pytest
 from ingest.domain.plans import Outcome
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from tests.support.pipeline import Pipeline, movement
-from tests.support.postgres import Database
+from tests.support.postgres import SEARCH_PATH, Database
 
 Pipelines = Callable[..., Pipeline]
 
@@ -103,7 +103,7 @@ def test_sessions_decide_nothing(database: Database, pipelines: Pipelines, zone_
     consumer.claim()
     send(pipeline, instants)
     assert consumer.apply().outcomes == {Outcome.APPLIED: len(instants)}
-    with database.connect(options=f"{options} -c search_path=accum") as hand:
+    with database.connect(options=f"{options} {SEARCH_PATH}") as hand:
         hand.execute(
             "INSERT INTO ticks_movements (recorder, period, k, n) SELECT 'hand', period, 1, 1 FROM ticks_movements"
         )
@@ -111,7 +111,7 @@ def test_sessions_decide_nothing(database: Database, pipelines: Pipelines, zone_
     totals = "SELECT period, n FROM ticks_totals_day WHERE n <> 0"
     assert dict(pipeline.rows(totals)) == {day: 2 * count for day, count in expected.items()}
     pipeline.check()
-    with database.connect(options=f"{options} -c search_path=accum") as hand:
+    with database.connect(options=f"{options} {SEARCH_PATH}") as hand:
         hand.execute("DELETE FROM ticks_movements WHERE recorder = 'hand'")
         april = "SELECT count(*) FROM ticks_movements(NULL, date '20260401', date '20260401')"
         assert hand.execute(april.encode()).fetchone() == (expected[date(2026, 4, 1)],)

@@ -10,7 +10,7 @@ from ingest.domain.plans import Outcome
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from tests.support.events import EVERYTHING, INVENTORY
 from tests.support.pipeline import Document, Pipeline, Row, line, movement, repost, unpost
-from tests.support.postgres import Database
+from tests.support.postgres import SEARCH_PATH, Database
 
 Pipelines = Callable[..., Pipeline]
 
@@ -19,7 +19,7 @@ COLUMNS = "recorder, period, warehouse, product, lot, quantity"
 
 def by_hand(pipeline: Pipeline, *statements: str) -> None:
     """A person at a psql prompt, in one transaction."""
-    with pipeline.database.connect(autocommit=False, options="-c search_path=accum") as session:
+    with pipeline.database.connect(autocommit=False, options=SEARCH_PATH) as session:
         for statement in statements:
             session.execute(statement.encode())
 
@@ -64,7 +64,7 @@ def test_plain_inserts_and_deletes(stocked: Pipeline) -> None:
 def test_copy_by_hand(stocked: Pipeline) -> None:
     """COPY is one statement: folded once, however many rows."""
     with (
-        stocked.database.connect(options="-c search_path=accum") as session,
+        stocked.database.connect(options=SEARCH_PATH) as session,
         session.cursor() as cursor,
         cursor.copy(f"COPY inventory_movements ({COLUMNS}) FROM STDIN".encode()) as copy,
     ):

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from tests.support.interleavings import Ending, Script, Stage
+from tests.support.postgres import SEARCH_PATH
 from tests.support.registers import Shop, element
 
 MOVEMENTS = "SELECT recorder, period, warehouse, lot, quantity FROM stock_journal ORDER BY 1, 2, 3, 5"
@@ -68,7 +69,7 @@ ADD_DIMENSION = Script("alteration", ALTER.format("add_dimensions"), ({"colour":
 @pytest.fixture
 def stage(shop: Shop) -> Iterator[Stage]:
     """Two documents over three cells, with which every interleaving begins."""
-    with shop.database.connect_as_admin(options="-c search_path=accum") as admin:
+    with shop.database.connect_as_admin(options=SEARCH_PATH) as admin:
 
         def reset() -> None:
             empty(admin)

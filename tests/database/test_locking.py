@@ -12,7 +12,7 @@ from ingest.domain.applying import Applied
 from ingest.errors import TransientError
 from tests.support.events import INVENTORY
 from tests.support.pipeline import Consumer, Document, Pipeline, line, movement, repost, unpost
-from tests.support.postgres import Database
+from tests.support.postgres import SEARCH_PATH, Database
 from tests.support.sessions import Running, holding, together, wait_for_waiters
 
 Pipelines = Callable[..., Pipeline]
@@ -82,7 +82,7 @@ def test_crossing_recorders_never_deadlock(pipelines: Pipelines) -> None:
 
 def reverse_the_fold(database: Database) -> None:
     """Lets a session say in which order the fold goes through its cells: what would be, were there no one order."""
-    with database.connect(options="-c search_path=accum") as owner:
+    with database.connect(options=SEARCH_PATH) as owner:
         row = owner.execute("SELECT pg_get_functiondef('inventory_fold'::regproc)").fetchone()
         assert row is not None
         changed = row[0].replace(
@@ -104,7 +104,7 @@ def test_key_order_is_what_prevents_deadlocks(pipelines: Pipelines, *, backwards
     (_, middle, _) = [key for (key,) in pipeline.rows("SELECT dim_hash FROM inventory_balance_cache ORDER BY 1")]
 
     def post(period: str, setting: str) -> None:
-        with pipeline.database.connect(options=f"-c search_path=accum -c test.backwards={setting}") as session:
+        with pipeline.database.connect(options=f"{SEARCH_PATH} -c test.backwards={setting}") as session:
             session.execute(
                 "INSERT INTO inventory_movements (recorder, period, warehouse, product, lot, quantity)"
                 " SELECT 'in ' || %s, %s, 1, n, 'A', 1 FROM generate_series(0, 2) AS n",
@@ -178,7 +178,7 @@ def test_a_hand_and_a_worker_on_one_recorder(pipelines: Pipelines) -> None:
     pipeline.send(movement("r1", line(1, "1")))
     consumer.apply()
     pipeline.send(repost("r1", line(2, "5")))
-    with pipeline.database.connect(autocommit=False, options="-c search_path=accum") as hand:
+    with pipeline.database.connect(autocommit=False, options=SEARCH_PATH) as hand:
         hand.execute(
             "INSERT INTO inventory_movements (recorder, period, warehouse, product, lot, quantity)"
             " VALUES ('r1', '2026-04-02 00:00+00', 1, 1, 'A', 100)"
@@ -267,7 +267,7 @@ def test_whoever_defers_the_fold_gets_the_same_sums(
     consumer = pipeline.consumer()
     pipeline.send(movement("r1", line(1, "10")))
     consumer.apply()
-    with pipeline.database.connect(autocommit=False, options="-c search_path=accum") as hand:
+    with pipeline.database.connect(autocommit=False, options=SEARCH_PATH) as hand:
         for statement in statements:
             hand.execute(statement.encode())
     assert {product: quantity for (_, product, _), quantity in pipeline.balances().items()} == expected
@@ -281,7 +281,7 @@ def test_a_deferred_fold_is_invisible_to_others(pipeline: Pipeline) -> None:
     consumer.apply()
     pipeline.send(repost("r2", line(2, "3")))
     batch = consumer.batch()
-    with pipeline.database.connect(autocommit=False, options="-c search_path=accum") as hand:
+    with pipeline.database.connect(autocommit=False, options=SEARCH_PATH) as hand:
         hand.execute(ON.encode())
         hand.execute(DELETE.encode())
         consumer.apply(batch)

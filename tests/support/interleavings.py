@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias
 import psycopg
 from psycopg.types.json import Jsonb
 
-from tests.support.postgres import Database
+from tests.support.postgres import SCHEMA, SEARCH_PATH, Database
 
 Rows: TypeAlias = list[tuple[Any, ...]]
 Choose: TypeAlias = Callable[[Sequence[int]], int]
@@ -144,7 +144,7 @@ class Stage:
         """Lets scripts pause where they first write to these tables."""
         for table in tables:
             self._control.execute(
-                f"CREATE OR REPLACE TRIGGER pause BEFORE INSERT OR UPDATE OR DELETE ON accum.{table}"
+                f"CREATE OR REPLACE TRIGGER pause BEFORE INSERT OR UPDATE OR DELETE ON {SCHEMA}.{table}"
                 " FOR EACH STATEMENT EXECUTE FUNCTION meet.pause_at_table()".encode()
             )
 
@@ -162,7 +162,7 @@ class Stage:
             yield self._play(scripts, first_of)
 
     def _session(self, number: int) -> psycopg.Connection:
-        options = f"-c search_path=accum -c meet.actor={number}"
+        options = f"{SEARCH_PATH} -c meet.actor={number}"
         return self.database.connect(autocommit=False, prepare_threshold=None, options=options)
 
     def _play(self, scripts: Sequence[Script], choose: Choose) -> Ending:

@@ -134,6 +134,11 @@ def binaries(version: int | None, folder: Path) -> Path:
     return _copied(home, folder) if is_root() else home
 
 
+def client_program(name: str) -> Path:
+    """psql, pg_dump and the like, of the embedded version; they speak to older servers too."""
+    return _embedded() / "bin" / name
+
+
 def embedded_version() -> str:
     """What the embedded server calls itself."""
     program = _embedded() / "bin" / "postgres"

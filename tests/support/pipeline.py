@@ -28,7 +28,7 @@ from ingest.postgres import registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.connections import Database as Access
 from tests.support.events import INVENTORY
-from tests.support.postgres import Database
+from tests.support.postgres import SCHEMA, SEARCH_PATH, Database
 
 Document: TypeAlias = dict[str, Any]
 Row: TypeAlias = tuple[Any, ...]
@@ -68,7 +68,7 @@ def unpost(recorder: str, **changes: object) -> Document:
 
 def access_to(database: Database, dsn: str | None = None, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> Access:
     """The product's access to a test's database."""
-    return Access(dsn or database.dsn, lock_timeout_ms=lock_timeout_ms)
+    return Access(dsn or database.dsn, SCHEMA, lock_timeout_ms=lock_timeout_ms)
 
 
 @dataclass(slots=True)
@@ -159,7 +159,7 @@ class Pipeline:
 
     def rows(self, statement: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> list[Row]:
         """What the database's owner sees."""
-        with self.database.connect(options="-c search_path=accum") as connection:
+        with self.database.connect(options=SEARCH_PATH) as connection:
             return connection.execute(statement.encode(), parameters).fetchall()
 
     def value(self, statement: str, parameters: Sequence[object] | None = None) -> Any:  # noqa: ANN401 - any column

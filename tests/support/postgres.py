@@ -31,6 +31,9 @@ from tests.support.waiting import wait_until
 
 DSN_VARIABLE = "TALLYSTREAM_TEST_POSTGRES_DSN"
 VERSION_VARIABLE = "TALLYSTREAM_TEST_POSTGRES_VERSION"
+SCHEMA = os.environ.get("TALLYSTREAM_TEST_SCHEMA", "accum")
+"""Where the product is in migrated databases. Tests of the contract do not care; those that name it need `accum`."""
+SEARCH_PATH = f"-c search_path={SCHEMA}"
 PASSWORD = "tallystream"  # noqa: S105 - of a database that lives for seconds
 CONTAINER_READY_TIMEOUT_S = 60
 
@@ -100,7 +103,7 @@ def describe() -> str:
 
 def migrate(dsn: str) -> None:
     """Installs the schema the way an operator does."""
-    run_tallystream("migrate", env={"TALLYSTREAM_POSTGRES_DSN": dsn}).check()
+    run_tallystream("migrate", env={"TALLYSTREAM_POSTGRES_DSN": dsn, "TALLYSTREAM_SCHEMA_NAME": SCHEMA}).check()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from tests.support.postgres import Database
+from tests.support.postgres import SCHEMA, Database
 
 DIMENSIONS = [{"name": "warehouse", "type": "int"}, {"name": "lot", "type": "text"}]
 RESOURCES = [{"name": "quantity", "type": "numeric(18,3)"}, {"name": "amount", "type": "numeric(18,2)"}]
@@ -29,7 +29,7 @@ class Shop:
     def connect(self, **options: Any) -> psycopg.Connection:  # noqa: ANN401 - psycopg's own options
         """A session that finds the functions without naming their schema."""
         connection = self.database.connect(**options)
-        connection.execute("SET search_path TO accum, pg_temp")
+        connection.execute(f"SET search_path TO {SCHEMA}, pg_temp")
         if not connection.autocommit:
             connection.commit()
         return connection

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import psycopg
 
-from tests.support.postgres import Database
+from tests.support.postgres import SEARCH_PATH, Database
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def together(*work: Callable[[], T]) -> list[BaseException | None]:
 @contextmanager
 def holding(database: Database, statement: str) -> Iterator[psycopg.Connection]:
     """A session that has executed a statement, and holds its locks until the block ends."""
-    with database.connect(autocommit=False, options="-c search_path=accum") as connection:
+    with database.connect(autocommit=False, options=SEARCH_PATH) as connection:
         connection.execute(statement.encode())
         yield connection
         connection.rollback()
