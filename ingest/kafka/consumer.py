@@ -38,6 +38,8 @@ _ANSWER_SOON_S = 0.005
 _MOST_UNCONFIRMED = 10_000
 _ANSWER_TIMEOUT_S = 5.0
 
+_MIRROR_AGAIN_S = 1.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -55,6 +57,8 @@ class KafkaSource:
         self._ended: dict[TopicPartition, float] = {}
         self._skipped: set[Key] = set()
         self._confirmer = Confirmer(bounds.ask_topic_ids)
+        self._unmirrored: set[TopicPartition] = set()
+        self._mirror_again_at = 0.0
         self._assignment = Assignment(bounds, lambda _: (), lambda _partitions, _lost: None)
         self._ever_read = False
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
@@ -80,6 +84,7 @@ class KafkaSource:
         self._raise_failure()
         assignment.moved.clear()
         self._care_for_waiting()
+        self._mirror_again()
         records = self._consume(max_messages, timeout_s if self._confirmer.is_empty else min(timeout_s, _ANSWER_SOON_S))
         self._raise_failure()
         self._confirmer.drop(assignment.moved)
@@ -116,7 +121,7 @@ class KafkaSource:
         try:
             self._consumer.commit(offsets=ours, asynchronous=True)
         except (ck.KafkaException, RuntimeError) as error:
-            log.debug("offsets not mirrored to Kafka", reason=str(error))
+            self._not_mirrored(ours, str(error))
 
     def rejoin(self) -> None:
         """Give up every partition and join the group again; the handlers are not asked."""
@@ -234,9 +239,23 @@ class KafkaSource:
         else:
             self._troubles.note(error)
 
-    def _on_commit(self, error: ck.KafkaError | None, _partitions: list[ck.TopicPartition]) -> None:
-        if error is not None:
-            log.debug("offsets not mirrored to Kafka", reason=error.str())
+    def _on_commit(self, error: ck.KafkaError | None, partitions: list[ck.TopicPartition]) -> None:
+        failed = partitions if error is not None else [p for p in partitions if p.error is not None]
+        if failed:
+            self._not_mirrored(failed, error.str() if error is not None else str(failed[0].error))
+
+    def _not_mirrored(self, partitions: Sequence[ck.TopicPartition], reason: str) -> None:
+        """Keep in mind what a rebalance was in the way of: there may be no later batch to tell it."""
+        log.debug("offsets not mirrored to Kafka", reason=reason)
+        self._unmirrored |= {TopicPartition(p.topic, p.partition) for p in partitions}
+        self._mirror_again_at = self._clock() + _MIRROR_AGAIN_S
+
+    def _mirror_again(self) -> None:
+        if self._unmirrored and self._clock() >= self._mirror_again_at:
+            told = self._assignment.committed
+            latest = {tp: told[tp.topic, tp.partition] for tp in self._unmirrored if (tp.topic, tp.partition) in told}
+            self._unmirrored.clear()
+            self.mirror(latest)
 
     def _fail(self, failure: Exception) -> None:
         self._assignment.failure = self._assignment.failure or failure

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicCollection
+from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -310,6 +310,21 @@ def test_mirrored_offsets_are_what_tools_see(
     assert _committed(kafka, group, topic, 0) == 8
     again = members(kafka.bootstrap_servers, [topic], Positions(), group=group, protocol=protocol).start()
     again.read_until(lambda: len(again.messages) == 20)
+
+
+def test_offsets_that_could_not_be_told_are_told_again(
+    kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
+) -> None:
+    """A rebalance refuses them, and there may be no later batch: a group at rest would show a lag for ever."""
+    topic, group = kafka_topic(), secrets.token_hex(4)
+    _produce(kafka, topic, 20)
+    member = members(kafka.bootstrap_servers, [topic], group=group, protocol=protocol).start()
+    member.read_until(lambda: len(member.messages) == 20)
+    source = member.source
+    source._assignment.committed[topic, 0] = 20
+    refused = KafkaError(KafkaError.REBALANCE_IN_PROGRESS)
+    source._on_commit(refused, [KafkaTopicPartition(topic, 0, 20)])
+    member.read_until(lambda: _committed(kafka, group, topic, 0) == 20)
 
 
 def test_pausing_loses_nothing(kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol) -> None:

@@ -99,6 +99,9 @@ def reposting(shop: Shop, stop: threading.Event, number: int, errors: list[str |
 def test_every_read_is_exact_while_deltas_are_folded(shop: Shop) -> None:
     """Each statement is compared with the movements of its own snapshot, among two writers and two compactors."""
     shop.rows("SELECT register_alter('stock', high_write => true)")
+    # PostgreSQL plans a statement before it takes the snapshot: what is committed in between to a partition that is new
+    # as well is in the totals and not in the plan. A verification takes its snapshot first.
+    shop.rows("SELECT _ensure_partitions('stock', '{2026-01-05, 2026-02-05, 2026-03-05}')")
     stop, errors = threading.Event(), list[str | None]()
     writers = [reposting(shop, stop, number, errors) for number in range(2)]
     compactors = [folding(shop.database, stop, most) for most in (1, 7)]

@@ -119,6 +119,11 @@ class Stream:
         end = self.end()
         self._wait(partial(self._has_read, end), "the whole log is read")
 
+    def wait_until_mirrored(self) -> None:
+        """Lag tools, which read Kafka, see that nothing is left: a rebalance may have been in the way for a moment."""
+        end = self.end()
+        self._wait(lambda: self.mirrored() == end, "the offsets in Kafka")
+
     def read(self) -> int:
         """How many records the positions have passed, in all partitions."""
         with self.database.connect() as connection:
