@@ -11,10 +11,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := ingest tests
+SQL := sql schema/migrations
 
 # Many tests wait for a broker most of the time: on 2 cores 3 processes need half the time of one.
 JOBS ?= 3
-SQL := sql schema/migrations
 
 # The first Python that is new enough; `make PYTHON=/path/to/python venv` decides otherwise.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
