@@ -74,6 +74,7 @@ class CompactorLimits:
     retry_initial_ms: int = 100
     retry_max_ms: int = 10_000
     report_every_ms: int = 10_000
+    alarm_ms: int = 300_000
     most_steps: int = 1_000
     most_failures: int = 10
 
@@ -272,10 +273,12 @@ class Compactor:
             return
         self._reported_at = now
         try:
-            pending = {
-                p.register: {"deltas": p.deltas, "age_s": round(p.age_s or 0.0, 1)} for p in self._deltas.pending()
-            }
+            found = self._deltas.pending()
         except TallystreamError as error:
             _log.warning("pending deltas could not be counted", error=str(error))
             return
+        pending = {p.register: {"deltas": p.deltas, "age_s": round(p.age_s or 0.0, 1)} for p in found}
         _log.info("progress", **self.tally.summary(), pending=pending)
+        late = [p.register for p in found if p.is_late(self._limits.alarm_ms)]
+        if late:
+            _log.error("deltas have been pending for too long", registers=late)

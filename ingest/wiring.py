@@ -172,6 +172,7 @@ def build_compactor(settings: Settings) -> Compactor:
         interval_ms=settings.compact_interval_ms,
         min_age_ms=settings.compact_min_age_ms,
         slice_deltas=settings.compact_slice_deltas,
+        alarm_ms=settings.compact_alarm_ms,
         retry_initial_ms=settings.retry_initial_ms,
         retry_max_ms=settings.retry_max_ms,
     )

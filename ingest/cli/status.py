@@ -15,16 +15,17 @@ from ingest.domain.status import PartitionStatus, Status
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show positions, lag, the last batch, dead letters and pending deltas. Exit code 1 when a partition is stopped."""
-    found = wiring.read_status(settings_for("postgres_dsn"))
+    settings = settings_for("postgres_dsn")
+    found = wiring.read_status(settings)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str, indent=2))
     else:
-        _print(found)
+        _print(found, settings.compact_alarm_ms)
     if any(partition.problem for partition in found.partitions):
         raise typer.Exit(1)
 
 
-def _print(found: Status) -> None:
+def _print(found: Status, alarm_ms: int) -> None:
     console = output()
     table = Table(box=None, pad_edge=False)
     table.add_column("partition", overflow="fold")
@@ -45,6 +46,8 @@ def _print(found: Status) -> None:
     for pending in found.pending_deltas:
         age = f", the oldest for {pending.age_s:.0f} s" if pending.age_s is not None else ""
         console.print(f"pending deltas of {pending.register}: {pending.deltas}{age}")
+        if pending.is_late(alarm_ms):
+            console.print(f"reads of {pending.register} get slower: no `tallystream compact` keeps up", style="red")
     if found.broker_problem:
         console.print(f"lag is unknown: {found.broker_problem}")
 

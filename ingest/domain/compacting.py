@@ -40,6 +40,10 @@ class PendingDeltas:
     deltas: int
     age_s: float | None
 
+    def is_late(self, alarm_ms: int) -> bool:
+        """Tell whether the oldest has waited for longer than it should."""
+        return self.age_s is not None and self.age_s * 1000 > alarm_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Letter:

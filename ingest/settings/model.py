@@ -131,6 +131,9 @@ class Settings(BaseModel):
     compact_timeout_ms: Milliseconds = Field(
         default=10 * SECOND, description="Time for one slice of deltas; after that smaller ones are tried."
     )
+    compact_alarm_ms: Milliseconds = Field(
+        default=5 * MINUTE, description="Age of a pending delta at which status and the compactor's log say so aloud."
+    )
     housekeeping_interval_ms: Milliseconds = Field(
         default=MINUTE, description="Pause between two rounds of partitions ahead and retention."
     )

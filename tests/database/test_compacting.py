@@ -60,10 +60,14 @@ def test_once_drains_and_exits(hot: Shop) -> None:
     hot.post(element("r", "2026-01-01", 1, "x", quantity=1), "other")
     env = environment(hot.database, compact_min_age_ms=3_600_000, compact_slice_deltas=7)
     before = json.loads(run_tallystream("status", "--json", env=env).check().out)["pending_deltas"]
+    told = run_tallystream("status", env={**env, "TALLYSTREAM_COMPACT_ALARM_MS": "1"}).check().out
+    assert "reads of stock get slower: no `tallystream compact` keeps up" in told
     assert [(p["register"], p["deltas"], p["age_s"] < 600) for p in before] == [("other", 1, True), ("stock", 30, True)]
     run_tallystream("compact", "--once", env=env).check()
     assert hot.rows("SELECT register, deltas FROM _pending_deltas()") == [("other", 0), ("stock", 0)]
-    assert "pending deltas of stock: 0" in run_tallystream("status", env=env).check().out
+    told = run_tallystream("status", env={**env, "TALLYSTREAM_COMPACT_ALARM_MS": "1"}).check().out
+    assert "pending deltas of stock: 0" in told
+    assert "slower" not in told
     assert hot.ask("SELECT sum(quantity) FROM stock_balance_cache") == 60
     assert hot.problems() == []
 

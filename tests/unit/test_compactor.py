@@ -1,8 +1,9 @@
 """The compactor's loop: slices go through the whole table, shrink when they fail, and nothing that fails ends it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
 from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
@@ -21,6 +22,7 @@ class FakeDeltas:
     failures: list[Exception] = field(default_factory=list)
     asked: list[Slice] = field(default_factory=list)
     vacuumed: list[str] = field(default_factory=list)
+    waiting: list[PendingDeltas] = field(default_factory=list)
     closed: bool = False
 
     def registers(self) -> list[str]:
@@ -44,7 +46,7 @@ class FakeDeltas:
         self.vacuumed.append(register)
 
     def pending(self) -> list[PendingDeltas]:
-        return []
+        return self.waiting
 
     def close(self) -> None:
         self.closed = True
@@ -144,3 +146,16 @@ def test_stopping_finishes_the_slice_under_way() -> None:
     deltas.merge = stopping  # type: ignore[method-assign]
     made.run()
     assert (len(deltas.asked), made.tally.deltas) == (1, 8)
+
+
+def test_deltas_that_wait_for_too_long_are_an_error_in_the_log() -> None:
+    """Those of a moment ago are not; the numbers of both are told."""
+    waiting = [PendingDeltas("a", True, 7, 301.0), PendingDeltas("b", True, 1, 2.0), PendingDeltas("c", True, 0, None)]  # noqa: FBT003 - a mode
+    clock = FakeClock()
+    made = Compactor(FakeDeltas({}, waiting=waiting), [], clock, replace(LIMITS, report_every_ms=0, alarm_ms=300_000))
+    clock.alarms = [made.stop]
+    with capture_logs() as logs:
+        made.run()
+    errors = [log for log in logs if log["log_level"] == "error"]
+    assert [log["registers"] for log in errors] == [["a"]]
+    assert next(log["pending"]["a"] for log in logs if log["event"] == "progress") == {"deltas": 7, "age_s": 301.0}
