@@ -17,7 +17,7 @@ from tests.support.postgres import Database
 from tests.support.program import Program, run_tallystream
 from tests.support.proxy import COMMIT, Cut, Proxy
 from tests.support.registers import Shop, element
-from tests.support.sessions import holding, wait_for_waiters
+from tests.support.sessions import SLICE_STEPS, holding, wait_for_waiters
 from tests.support.waiting import wait_until
 
 Pipelines = Callable[..., Pipeline]
@@ -28,13 +28,6 @@ PARTITION = "SELECT _partition_name('stock', 'month', date_trunc('month', now() 
 OTHERS = """
     SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tallystream' AND datname = current_database()
 """
-# Where a slice can be caught, in the order in which it comes there.
-STEPS = {
-    "declarations": "SELECT pg_advisory_xact_lock(_lock_key('registry'))",
-    "day totals": "SELECT 1 FROM stock_totals_day FOR UPDATE",
-    "year totals": "SELECT 1 FROM stock_totals_year FOR UPDATE",
-    "balance": "SELECT 1 FROM stock_balance_cache FOR UPDATE",
-}
 
 
 def environment(database: Database, **settings: object) -> dict[str, str]:
@@ -87,7 +80,7 @@ def test_it_follows_writers_until_it_is_told_to_stop(hot: Shop, program: Callabl
 def test_kill_9_loses_and_doubles_nothing(hot: Shop, program: Callable[..., Program]) -> None:
     """Wherever in a slice it is: the slice is pending again, reads are right all the time, the next one folds it."""
     total = {"quantity": 60, "amount": 0}
-    for step, statement in STEPS.items():
+    for step, statement in SLICE_STEPS.items():
         with holding(hot.database, statement):
             compactor = program("compact", env=environment(hot.database))
             wait_for_waiters(hot.database)
@@ -151,7 +144,7 @@ def test_the_table_of_deltas_does_not_grow_under_load(shop: Shop) -> None:
 def test_locks_in_the_way_are_waited_out(hot: Shop) -> None:
     """A slice that times out is a passing failure, and is there to be folded afterwards."""
     store = DeltaStore(replace(access_to(hot.database), lock_timeout_ms=50))
-    with holding(hot.database, STEPS["balance"]), pytest.raises(TransientError, match="lock timeout"):
+    with holding(hot.database, SLICE_STEPS["balance"]), pytest.raises(TransientError, match="lock timeout"):
         store.merge(Slice("stock", 100))
     assert store.merge(Slice("stock", 100)).deltas == 30
     assert store.merge(Slice("stock", 100)).place is None

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 
@@ -18,6 +18,7 @@ from tests.support.local_postgres import LocalPostgres
 from tests.support.pipeline import Consumer, Pipeline, access_to, line, movement, repost
 from tests.support.postgres import Database, migrate
 from tests.support.registers import Shop, element
+from tests.support.sessions import SLICE_STEPS, Running, holding, wait_for_waiters
 from tests.support.waiting import wait_until
 
 Pipelines = Callable[..., Pipeline]
@@ -161,6 +162,46 @@ def test_kill_9_of_postgres_among_writers_and_compactors(
             assert sum(done) <= row[0] // CELLS <= sum(done) + 4
             connection.execute("SELECT _force_delta_merge()")
             assert connection.execute(problems).fetchall() == []
+
+
+def test_kill_9_of_postgres_in_the_middle_of_a_slice(
+    own_postgres: LocalPostgres, own_database: Callable[[], Database]
+) -> None:
+    """Wherever in a slice it is: all of it is pending again, every read is right, and the next one folds it."""
+    database = own_database()
+    migrate(database.dsn)
+    shop = Shop(database)
+    shop.create("stock", high_write=True)
+    elements = [element("r", f"2026-01-0{1 + n % 3}", n % CELLS, "x", quantity=1) for n in range(30)]
+    with shop.connect() as connection:
+        connection.execute("SELECT register_post('stock', %s)", [Jsonb(elements)])
+        connection.execute("SELECT _force_delta_merge()")
+        connection.execute("SELECT register_repost('stock', 'r', %s)", [Jsonb(elements + elements)])
+    before = state(database)
+    for step, statement in SLICE_STEPS.items():
+        store = DeltaStore(access_to(database))
+        with suppress(psycopg.OperationalError), holding(database, statement):
+            folding_one = Running(lambda store=store: store.merge(Slice("stock", 100)))  # type: ignore[misc]
+            wait_for_waiters(database)
+            own_postgres.kill()
+        assert isinstance(folding_one.error(), TransientError), step
+        own_postgres.start()
+        assert state(database) == before, step
+    store = DeltaStore(access_to(database))
+    assert store.merge(Slice("stock", 100)).deltas == before[0]
+    store.close()
+    assert state(database) == (0, *before[1:])
+
+
+def state(database: Database) -> tuple[object, ...]:
+    """How many deltas are pending, what they and the rest add up to, and what a verification finds."""
+    statement = """
+        SELECT (SELECT count(*) FROM stock_balance_cache_delta), stock_balance() ->> 'quantity',
+            (SELECT count(*) FROM register_verify('stock') WHERE status <> 'OK')
+    """
+    with database.connect(options="-c search_path=accum") as connection:
+        [row] = connection.execute(statement).fetchall()
+    return tuple(row)
 
 
 def consume(pipeline: Pipeline, consumer: Consumer, errors: list[BaseException]) -> Callable[[], None]:

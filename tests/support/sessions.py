@@ -19,6 +19,14 @@ IS_WAITING = """
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()
 """
 
+# Where a slice of pending deltas of `stock` can be caught, in the order in which it comes there.
+SLICE_STEPS = {
+    "declarations": "SELECT pg_advisory_xact_lock(_lock_key('registry'))",
+    "day totals": "SELECT 1 FROM stock_totals_day FOR UPDATE",
+    "year totals": "SELECT 1 FROM stock_totals_year FOR UPDATE",
+    "balance": "SELECT 1 FROM stock_balance_cache FOR UPDATE",
+}
+
 
 class Running(Generic[T]):
     """Something that runs in a thread of its own; `result` waits for it, and raises what it raised."""
