@@ -71,6 +71,15 @@ CREATE OR REPLACE FUNCTION _is_keyed(p_register _registers) RETURNS text LANGUAG
 $$;
 COMMENT ON FUNCTION _is_keyed(_registers) IS 'The condition that a row t of a derived table stands under the key of its cell.';
 
+CREATE OR REPLACE FUNCTION _rows_of_snapshot(p_query text) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY EXECUTE p_query;
+END
+$$;
+COMMENT ON FUNCTION _rows_of_snapshot(text) IS
+'Runs a query that is planned after its snapshot was taken. PostgreSQL does it the other way round, and does not see rows that are '
+'committed in between to a partition that is new as well; what is folded of them it sees.';
+
 CREATE OR REPLACE FUNCTION _correction(p_register _registers, p_grain text, p_dim_hash bigint) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     is_balance boolean := p_grain = 'balance';
@@ -81,21 +90,23 @@ BEGIN
     -- derived rows, so the difference that one snapshot shows stays the right one, and nobody has to wait.
     RETURN format(
         $statement$
-        WITH expected AS (
-            SELECT d.dim_hash%1$s, %2$s, %3$s FROM (%4$s) AS d GROUP BY d.dim_hash%5$s, %2$s
-        ), corrections AS (
+        INSERT INTO %9$I AS t (%6$s, %13$s, %14$s %15$s)
+        SELECT %6$s, %13$s, %14$s %16$s
+        FROM _rows_of_snapshot($query$
+            WITH expected AS (
+                SELECT d.dim_hash%1$s, %2$s, %3$s FROM (%4$s) AS d GROUP BY d.dim_hash%5$s, %2$s
+            )
             SELECT %6$s, %7$s, %8$s FROM expected AS e FULL JOIN (SELECT * FROM %9$I AS t WHERE %10$s) AS t USING (%6$s)
             WHERE %11$s OR (e.dim_hash = t.dim_hash AND (%12$s))
-        )
-        INSERT INTO %9$I AS t (%6$s, %13$s, %14$s %15$s)
-        SELECT %6$s, %13$s, %14$s %16$s FROM corrections ORDER BY %6$s
+        $query$) AS corrections (%20$s)
+        ORDER BY %6$s
         ON CONFLICT (%6$s) DO UPDATE SET %17$s, %18$s %19$s
         $statement$,
         CASE WHEN is_balance THEN '' ELSE format(', date_trunc(%L, d.day::timestamp)::date AS period', p_grain) END,
         _column_list(p_register.dimensions, 'd.{c}'), _column_list(p_register.resources, 'sum(d.{c}) AS {c}'),
         _day_sums(p_register, p_dim_hash), CASE WHEN is_balance THEN '' ELSE ', 2' END,
-        key, _column_list(p_register.dimensions, 'CASE WHEN e.dim_hash IS NULL THEN t.{c} ELSE e.{c} END AS {c}'),
-        _column_list(p_register.resources, 'coalesce(e.{c}, 0) - coalesce(t.{c}, 0) AS {c}'),
+        key, _column_list(p_register.dimensions, '(CASE WHEN e.dim_hash IS NULL THEN t.{c} ELSE e.{c} END)::{type} AS {c}'),
+        _column_list(p_register.resources, '(coalesce(e.{c}, 0) - coalesce(t.{c}, 0))::{sum} AS {c}'),
         _derived_table(p_register, p_grain),
         CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('t.dim_hash = %s', p_dim_hash) END,
         _column_list(p_register.resources, 'coalesce(e.{c}, 0) <> coalesce(t.{c}, 0)', ' OR '),
@@ -103,7 +114,11 @@ BEGIN
         _column_list(p_register.dimensions, '{c}'), _column_list(p_register.resources, '{c}'),
         CASE WHEN is_balance THEN ', last_movement_at, version' ELSE '' END, CASE WHEN is_balance THEN ', now(), 1' ELSE '' END,
         _column_list(p_register.dimensions, '{c} = excluded.{c}'), _column_list(p_register.resources, '{c} = t.{c} + excluded.{c}'),
-        CASE WHEN is_balance THEN ', version = t.version + 1' ELSE '' END
+        CASE WHEN is_balance THEN ', version = t.version + 1' ELSE '' END,
+        concat_ws(
+            ', ', 'dim_hash bigint', CASE WHEN NOT is_balance THEN 'period date' END,
+            _column_list(p_register.dimensions, '{c} {type}'), _column_list(p_register.resources, '{c} {sum}')
+        )
     );
 END
 $$;

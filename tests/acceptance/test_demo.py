@@ -19,7 +19,8 @@ from ingest.demo.shop import INVENTORY, SALES, write_history
 from tests.support.program import Program, run_tallystream
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.slow
+# One after the other: as root a demo opens the folders above it to PostgreSQL's user, and closes them when it ends.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
 
 EVENTS = 2000
 DEMO_TIMEOUT_S = 240
