@@ -67,7 +67,8 @@ def _check_topic(topic_id: str | None, next_offset: int, bounds: LogBounds) -> N
         f" {topic_id} and is {bounds.topic_id} now, so the topic was deleted and created again;"
         f" the stored position {next_offset} belongs to the old one and says nothing about the"
         f" offsets {_span(bounds.low, bounds.high)} of the new one. Nothing of it was read."
-        " To read the new topic from its start, delete this partition's position"
+        " To read the new topic from its start, give this partition's row in the table _positions another"
+        " consumer_group and topic: batches and dead letters of the old topic stay with it"
     )
     raise PositionError(message)
 

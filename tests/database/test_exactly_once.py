@@ -287,6 +287,24 @@ def test_a_new_partition_begins_at_the_logs_start(pipelines: Pipelines) -> None:
     assert (claim.next_offset, claim.epoch) == (7, 1)
 
 
+def test_a_topic_that_was_created_anew_is_read_once_the_old_position_is_put_aside(pipelines: Pipelines) -> None:
+    """What the message advises can be done, reads the new log from its start, and loses no dead letter of either."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    pipeline.send(b"old")
+    consumer.apply()
+    (bound,) = (replace(bound, topic_id="another") for bound in pipeline.bounds())
+    ((_, error),) = consumer.store.claim([bound]).stopped
+    assert "give this partition's row in the table _positions another consumer_group and topic" in str(error)
+    with pipeline.database.connect() as owner:
+        owner.execute("UPDATE accum._positions SET consumer_group = 'put aside', topic = topic || ' ' || topic_id")
+    (claim,) = consumer.store.claim([bound]).taken
+    assert claim.next_offset == bound.low
+    consumer.claims = {claim.topic_partition: claim}
+    consumer.apply()
+    assert pipeline.value("SELECT count(*) FROM _dead_letters") == 2
+
+
 def test_groups_do_not_share_positions(pipelines: Pipelines) -> None:
     """Another group reads from the beginning; what was applied already is recognised by its recorder."""
     pipeline, first = seeded(pipelines)
