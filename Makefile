@@ -15,6 +15,7 @@ SQL := sql schema/migrations
 
 # Many tests wait for a broker most of the time: on 2 cores 3 processes need half the time of one.
 JOBS ?= 3
+SIDE_BY_SIDE = --numprocesses=$(JOBS) --dist=loadgroup
 
 # The first Python that is new enough; `make PYTHON=/path/to/python venv` decides otherwise.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \
@@ -35,7 +36,7 @@ demo: $(VENV)/.demo  ## a small shop, live: embedded PostgreSQL and broker, abou
 .PHONY: test
 test: $(VENV)/.dev  ## every test, against a real PostgreSQL and a real Kafka broker (PYTEST_ARGS="-k name" selects)
 	$(say) 'pytest: all tests'
-	@$(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(PYTEST_ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 .PHONY: test-quick
 test-quick: $(VENV)/.dev  ## the tests that need no broker and no patience
@@ -43,31 +44,27 @@ test-quick: $(VENV)/.dev  ## the tests that need no broker and no patience
 	@$(PYTEST) -m 'not slow and not kafka' $(PYTEST_ARGS)
 
 .PHONY: test-postgres-all
-test-postgres-all: $(VENV)/.dev  ## the database tests on PostgreSQL 15, 16, 17 and 18 (needs Maven)
-	@for version in 15 16 17 18; do \
-		printf '==> PostgreSQL %s\n' "$$version"; \
-		TALLYSTREAM_TEST_POSTGRES_VERSION=$$version $(PYTEST) tests/database $(PYTEST_ARGS) || exit 1; \
-	done
+test-postgres-all: $(addprefix test-postgres-,15 16 17 18)  ## the database tests on PostgreSQL 15, 16, 17 and 18 (needs Maven)
+
+.PHONY: test-postgres-oldest
+test-postgres-oldest: test-postgres-15  ## the database tests on the oldest PostgreSQL that is supported (needs Maven)
+
+test-postgres-%: $(VENV)/.dev
+	$(say) 'pytest: the database tests on PostgreSQL $*'
+	@TALLYSTREAM_TEST_POSTGRES_VERSION=$* $(PYTEST) $(SIDE_BY_SIDE) -m 'not slow and not kafka' tests/database $(PYTEST_ARGS)
+
+# The SQL contract: what functions, triggers and guards do, and how sessions meet.
+CONTRACT := posting reading partitions altering rebuilding high_write edges locking
+
+.PHONY: test-schema
+test-schema: $(VENV)/.dev  ## the tests of the SQL contract in a schema that is not called accum
+	$(say) 'pytest: the contract in another schema'
+	@TALLYSTREAM_TEST_SCHEMA=books $(PYTEST) $(SIDE_BY_SIDE) $(CONTRACT:%=tests/database/test_%.py) $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## figures, not tests: writers on hot cells, reads with deltas pending
 	$(say) 'benchmarks: high-write registers'
 	@$(BIN)/python -m tests.benchmarks.high_write
-
-# The SQL contract, in two minutes: what functions, triggers and guards do, and how sessions meet.
-CONTRACT := posting reading partitions altering rebuilding high_write edges locking
-OLDEST := $(CONTRACT) guards exactly_once interleavings pooling dumping roles
-files = $(patsubst %,tests/database/test_%.py,$(1))
-
-.PHONY: test-postgres-oldest
-test-postgres-oldest: $(VENV)/.dev  ## the SQL contract on the oldest PostgreSQL that is supported (needs Maven)
-	$(say) 'pytest: the contract on PostgreSQL 15'
-	@TALLYSTREAM_TEST_POSTGRES_VERSION=15 $(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(call files,$(OLDEST)) $(PYTEST_ARGS)
-
-.PHONY: test-schema
-test-schema: $(VENV)/.dev  ## the tests of the SQL contract in a schema that is not called accum
-	$(say) 'pytest: the contract in another schema'
-	@TALLYSTREAM_TEST_SCHEMA=books $(PYTEST) --numprocesses=$(JOBS) --dist=loadgroup $(call files,$(CONTRACT)) $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint types verify  ## lint, types and verify
