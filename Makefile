@@ -13,9 +13,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := ingest tests
 SQL := sql schema/migrations
 
-# Many tests wait for a broker most of the time: on 2 cores 3 processes need half the time of one.
+# Many tests wait for a broker most of the time: on 2 cores 3 processes need half the time of one. A file's tests stay in
+# one process, which prepares once what they share, and follow one another: two demos at once would be in each other's way.
 JOBS ?= 3
-SIDE_BY_SIDE = --numprocesses=$(JOBS) --dist=loadgroup
+SIDE_BY_SIDE = --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 
 # The first Python that is new enough; `make PYTHON=/path/to/python venv` decides otherwise.
 PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11 python; do \

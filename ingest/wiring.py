@@ -26,6 +26,7 @@ from ingest.postgres import care, dead_letters, migrations, registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.compacting import DeltaStore, read_pending
 from ingest.postgres.connections import Database, check_dsn
+from ingest.postgres.contention import ContentionWatch
 from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.status import read_positions
 from ingest.settings import Settings
@@ -176,7 +177,9 @@ def build_compactor(settings: Settings) -> Compactor:
         retry_initial_ms=settings.retry_initial_ms,
         retry_max_ms=settings.retry_max_ms,
     )
-    return Compactor(DeltaStore(bounded), chores(settings, Housekeeper(access)), SteadyClock(), limits)
+    watch = ContentionWatch(bounded, settings.auto_high_write_waits)
+    every = [Chore("switched", settings.auto_high_write_sample_ms, watch.step), *chores(settings, Housekeeper(access))]
+    return Compactor(DeltaStore(bounded), every, SteadyClock(), limits)
 
 
 def chores(settings: Settings, housekeeper: Housekeeper) -> list[Chore]:

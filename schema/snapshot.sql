@@ -25,7 +25,8 @@ CREATE TABLE accum._registers (
     tombstone_unposts boolean NOT NULL,
     period_min date NOT NULL,
     period_max date NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    high_write_auto boolean NOT NULL
 );
 
 CREATE TABLE accum.inventory_movements (

@@ -43,6 +43,7 @@ class _RegisterModel(BaseModel):
     tombstone_unposts: Annotated[bool, Field(strict=True)] = False
     period_min: date = date(2000, 1, 1)
     period_max: date = date(2099, 12, 31)
+    high_write_auto: Annotated[bool, Field(strict=True)] = False
 
 
 class _FileModel(BaseModel):

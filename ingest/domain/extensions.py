@@ -8,7 +8,7 @@ from typing import Final
 
 from ingest.domain.registers import Dimension, Register, Resource
 
-CHANGEABLE: Final = ("high_write", "tombstone_unposts", "period_min", "period_max")
+CHANGEABLE: Final = ("high_write", "high_write_auto", "tombstone_unposts", "period_min", "period_max")
 """Options that say how writing goes on and what is accepted from now on."""
 
 
@@ -31,6 +31,11 @@ class Extension:
         return bool(self.dimensions or self.resources or self.options)
 
 
+def switches_off(present: Register, declared: Register) -> bool:
+    """Tell whether the declaration ends high-write; a register that switched by itself stays as it is."""
+    return present.high_write and not declared.high_write and not declared.high_write_auto
+
+
 def plan_extension(present: Register, declared: Register) -> tuple[Extension, tuple[str, ...]]:
     """Return what to add, and what stands in the way of it; nothing may be done unless the latter is empty."""
     obstacles = [
@@ -41,6 +46,10 @@ def plan_extension(present: Register, declared: Register) -> tuple[Extension, tu
     for field in fields(present):
         here, there = getattr(present, field.name), getattr(declared, field.name)
         if field.name in {"dimensions", "resources"} or here == there:
+            continue
+        if field.name == "high_write" and not switches_off(present, declared):
+            if there:
+                options.append(field.name)
             continue
         if field.name in CHANGEABLE:
             options.append(field.name)

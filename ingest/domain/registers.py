@@ -106,6 +106,7 @@ class Register:
     tombstone_unposts: bool = False
     period_min: date = date(2000, 1, 1)
     period_max: date = date(2099, 12, 31)
+    high_write_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from psycopg.types.json import Jsonb
 
 from ingest.domain.applying import Registry
-from ingest.domain.extensions import CHANGEABLE, Extension, plan_extension
+from ingest.domain.extensions import CHANGEABLE, Extension, plan_extension, switches_off
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from ingest.errors import DataError, RegisterError
 from ingest.postgres import care
@@ -40,7 +40,7 @@ def apply_registers(database: Database, declared: Iterable[Register]) -> list[tu
     existing = read_registry(database).registers
     declared = tuple(declared)
     for register in declared:
-        if register.name in existing and existing[register.name].high_write and not register.high_write:
+        if register.name in existing and switches_off(existing[register.name], register):
             # The transaction below keeps batches waiting while it folds what is left.
             drain(database, register.name)
     with database.connect() as connection, connection.transaction():
@@ -103,5 +103,5 @@ def _register(row: tuple[object, ...]) -> Register:
         Kind(cast("str", kind)),
         tuple(Dimension(c["name"], c["type"]) for c in cast("list[dict[str, str]]", dimensions)),
         tuple(Resource(c["name"], c["type"]) for c in cast("list[dict[str, str]]", resources)),
-        *cast("tuple[str, str, bool, str, str, bool, date, date]", tuple(rest)),
+        *cast("tuple[str, str, bool, str, str, bool, date, date, bool]", tuple(rest)),
     )

@@ -134,6 +134,14 @@ class Settings(BaseModel):
     compact_alarm_ms: Milliseconds = Field(
         default=5 * MINUTE, description="Age of a pending delta at which status and the compactor's log say so aloud."
     )
+    auto_high_write_waits: float = Field(
+        default=1.0,
+        gt=0,
+        description="Mean number of sessions waiting for its cells that switches a register.",
+    )
+    auto_high_write_sample_ms: Milliseconds = Field(
+        default=SECOND, description="Pause between two looks at who waits; about ten of them decide."
+    )
     housekeeping_interval_ms: Milliseconds = Field(
         default=MINUTE, description="Pause between two rounds of partitions ahead and retention."
     )

@@ -13,7 +13,8 @@ CREATE TABLE _registers (
     tombstone_unposts boolean NOT NULL,
     period_min date NOT NULL,
     period_max date NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    high_write_auto boolean NOT NULL
 );
 COMMENT ON TABLE _registers IS 'One row per register: its declaration.';
 COMMENT ON COLUMN _registers.dimensions IS 'Array of {name, type} in column order.';

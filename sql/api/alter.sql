@@ -1,7 +1,8 @@
 -- Extending a register. Nothing here loses data: columns are only added.
 CREATE OR REPLACE FUNCTION register_alter(
     p_name text, add_dimensions jsonb DEFAULT NULL, add_resources jsonb DEFAULT NULL, high_write boolean DEFAULT NULL,
-    tombstone_unposts boolean DEFAULT NULL, period_min date DEFAULT NULL, period_max date DEFAULT NULL
+    tombstone_unposts boolean DEFAULT NULL, period_min date DEFAULT NULL, period_max date DEFAULT NULL,
+    high_write_auto boolean DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
 DECLARE
@@ -14,6 +15,7 @@ BEGIN
     register := _register(p_name);
     PERFORM _switch_high_write(register, coalesce(high_write, register.high_write));
     register.high_write := coalesce(high_write, register.high_write);
+    register.high_write_auto := coalesce(high_write_auto, register.high_write_auto);
     IF add_dimensions NOT IN ('{}', '[]', 'null') THEN
         dimensions := _columns(add_dimensions, 'dimension', p_name);
     END IF;
@@ -28,6 +30,7 @@ BEGIN
     register := _check_declaration(register);
     UPDATE _registers AS r SET
         dimensions = register.dimensions, resources = register.resources, high_write = register.high_write,
+        high_write_auto = register.high_write_auto,
         tombstone_unposts = register.tombstone_unposts, period_min = register.period_min, period_max = register.period_max
     WHERE r.name = p_name;
     IF dimensions <> '[]' OR resources <> '[]' THEN
@@ -38,7 +41,7 @@ BEGIN
     PERFORM _grant_register(register);
 END
 $$;
-COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, date) IS
+COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, date, boolean) IS
 'Adds dimensions (null in old movements) and resources (0 in old movements), or changes what is not given as null. '
 'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table. '
 'Views get new columns at their end, so that views of one''s own may stand on them. '

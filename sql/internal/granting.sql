@@ -15,6 +15,7 @@ BEGIN
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas(),
+            _waiting_for_cells(), _switch_to_high_write(text),
             _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer),
             _create_partitions_ahead(text, integer)
         TO tallystream_ingest;

@@ -25,6 +25,14 @@ SELECT
     greatest(0, extract(EPOCH FROM clock_timestamp() - p.oldest_at))::double precision AS age_s
 FROM {schema}._pending_deltas() AS p;
 
+-- name: waiting_for_cells
+-- How many sessions wait for cells of each register that decides about high-write by itself.
+SELECT w.register, w.sessions FROM {schema}._waiting_for_cells() AS w;
+
+-- name: switch_to_high_write
+-- Turn high-write on for such a register; says whether it was off.
+SELECT {schema}._switch_to_high_write(%(register)s);
+
 -- name: create_partitions_ahead
 -- Make the partitions of a register that the coming days need.
 SELECT {schema}._create_partitions_ahead(%(register)s, %(days)s);

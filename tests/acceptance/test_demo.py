@@ -19,8 +19,7 @@ from ingest.demo.shop import INVENTORY, SALES, write_history
 from tests.support.program import Program, run_tallystream
 from tests.support.waiting import wait_until
 
-# One after the other: as root a demo opens the folders above it to PostgreSQL's user, and closes them when it ends.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 
 EVENTS = 2000
 DEMO_TIMEOUT_S = 240

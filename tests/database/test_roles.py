@@ -21,8 +21,6 @@ from tests.support.privileges import EVERYBODY, INGEST, OWNER, READER, create_ro
 from tests.support.program import run_tallystream
 from tests.support.registers import DIMENSIONS, RESOURCES, element
 
-pytestmark = pytest.mark.xdist_group("roles, which are a whole server's")
-
 DERIVED = "balance_cache", "totals_day", "totals_month", "totals_year", "opening", "pending_folds"
 CHANGES = "INSERT INTO {} SELECT * FROM {}", "UPDATE {} SET quantity = 1", "DELETE FROM {}", "TRUNCATE {}"
 # What a register's reader calls, with arguments.

@@ -12,7 +12,7 @@ import pytest
 from tests.support.postgres import Database, Databases
 from tests.support.registers import Shop, element
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("a million movements, loaded once")]
+pytestmark = pytest.mark.slow
 
 MOVEMENTS = 1_000_000
 CELLS = 1000

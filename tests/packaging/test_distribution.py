@@ -13,8 +13,6 @@ import pytest
 
 from ingest import __version__
 
-pytestmark = pytest.mark.xdist_group("a wheel, built once")
-
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_TIMEOUT_S = 240
 
