@@ -25,6 +25,8 @@ BEGIN
     IF of_one_batch IS NOT TRUE OR NOT EXISTS (
         SELECT 1 FROM _batches AS b WHERE b.batch_id = batch AND b.xmin = pg_current_xact_id()::xid
     ) THEN
+        -- As the worker does it: those that are known in their order, and only then those that are new in theirs.
+        PERFORM FROM {recorders} AS r WHERE r.recorder IN (SELECT n.recorder FROM new_rows AS n) ORDER BY r.recorder FOR UPDATE;
         INSERT INTO {recorders} AS r (recorder, first_period, last_period)
         SELECT n.recorder, min(n.period), max(n.period)
         FROM new_rows AS n

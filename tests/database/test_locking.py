@@ -171,6 +171,28 @@ def test_a_new_recorder_made_by_two(pipelines: Pipelines) -> None:
     pipeline.check()
 
 
+def test_known_recorders_come_before_new_ones_for_everybody(pipelines: Pipelines) -> None:
+    """A worker that holds a known recorder and makes a new one never meets a hand that does it the other way round."""
+    pipeline = pipelines()
+    worker = pipeline.consumer()
+    pipeline.send(movement("y", line(1)), movement("z", line(1)))
+    worker.apply()
+    pipeline.send(movement("a", line(2)), movement("y", line(2)), movement("z", line(2)))
+    post = """
+        INSERT INTO inventory_movements (recorder, period, warehouse, product, lot, quantity, amount)
+        SELECT r, '2026-04-18T10:00:00Z', 1, 3, 'A', 1, 0 FROM unnest('{a,y}'::text[]) AS r
+    """
+    with pipeline.database.connect(options=SEARCH_PATH) as hand:
+        with holding(pipeline.database, "SELECT 1 FROM inventory_recorders WHERE recorder = 'z' FOR UPDATE"):
+            applying = Running(worker.apply)
+            wait_for_waiters(pipeline.database)
+            posting = Running(lambda: hand.execute(post.encode()))
+            wait_for_waiters(pipeline.database, 2)
+        assert (applying.error(), posting.error()) == (None, None)
+    assert pipeline.balances() == {(1, 1, "A"): 2, (1, 2, "A"): 3, (1, 3, "A"): 2}
+    pipeline.check()
+
+
 def test_a_hand_and_a_worker_on_one_recorder(pipelines: Pipelines) -> None:
     """What a person inserted for a document while a worker replaced it is neither lost to an unpost nor forgotten."""
     pipeline = pipelines()
