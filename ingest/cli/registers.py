@@ -60,7 +60,8 @@ def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{file} cannot be read: {error}"
+        reason = error.strerror if isinstance(error, OSError) else error
+        message = f"{file} cannot be read: {reason}"
         raise DeclarationError(message) from error
 
 

@@ -85,6 +85,8 @@ def test_declaring(database: Database, tmp_path: Path) -> None:
     assert "Europe/London" in run_tallystream("register", "list", env=env).check().out
     unknown = run_tallystream("register", "show", "inventroy", env=env).check(2)
     assert unknown.err == "tallystream: register inventroy does not exist; there are: inventory\n"
+    missing = run_tallystream("register", "apply", "none.toml", env=env).check(2)
+    assert missing.err == "tallystream: none.toml cannot be read: No such file or directory\n"
 
 
 @pytest.mark.slow
