@@ -23,6 +23,10 @@ class Contention:
             {name: (1 - WEIGHT) * self.means.get(name, 0.0) + WEIGHT * count for name, count in sample.items()}
         )
 
+    def without(self, register: str) -> "Contention":
+        """Return the means with one register to begin anew."""
+        return Contention({name: mean for name, mean in self.means.items() if name != register})
+
     def over(self, threshold: float) -> tuple[str, ...]:
         """Return the registers whose mean has reached the threshold, in order."""
         return tuple(sorted(name for name, mean in self.means.items() if mean >= threshold))

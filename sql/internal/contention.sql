@@ -26,12 +26,11 @@ COMMENT ON FUNCTION _waiting_for_cells() IS
 CREATE OR REPLACE FUNCTION _switch_to_high_write(p_register text) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    PERFORM _change_registry();
-    IF EXISTS (SELECT 1 FROM _registers AS r WHERE r.name = p_register AND r.high_write_auto AND NOT r.high_write) THEN
-        PERFORM register_alter(p_register, high_write => true);
-        RETURN true;
+    IF NOT EXISTS (SELECT 1 FROM _registers AS r WHERE r.name = p_register AND r.high_write_auto AND NOT r.high_write) THEN
+        RETURN false;
     END IF;
-    RETURN false;
+    PERFORM register_alter(p_register, high_write => true);
+    RETURN true;
 END
 $$;
 COMMENT ON FUNCTION _switch_to_high_write(text) IS

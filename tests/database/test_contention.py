@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.domain.contention import WEIGHT
+from ingest.domain.contention import WEIGHT, Contention
 from ingest.postgres import registers
 from ingest.postgres.contention import ContentionWatch
 from tests.support.events import INVENTORY
@@ -47,6 +47,23 @@ def test_waiting_sessions_are_counted_and_the_register_switches(pipelines: Pipel
     workers[0].apply()
     assert pipeline.count("inventory_balance_cache_delta") == 1 if auto else True
     assert pipeline.balances() == {(1, 1, "A"): 121}
+    pipeline.check()
+
+
+def test_the_switch_does_not_hold_everybody_up(pipelines: Pipelines, capsys: pytest.CaptureFixture[str]) -> None:
+    """A long transaction is in its way: it gives up soon, says so, and tries again only after more samples."""
+    pipeline = pipelines([AUTO])
+    watch = ContentionWatch(access_to(pipeline.database), threshold=1.0, contention=Contention({"inventory": 5.0}))
+    row = '{"recorder": "r", "period": "2026-04-18", "warehouse": 1, "product": 1, "lot": "A"}'
+    post = f"SELECT register_post('inventory', '{row}')"
+    with holding(pipeline.database, post):
+        assert watch.step() == 0
+        assert watch.contention.over(0.1) == ()
+        assert "not switched to high-write yet" in capsys.readouterr().out
+        assert watch.step() == 0
+    watch.contention = Contention({"inventory": 5.0})
+    assert watch.step() == 1
+    assert "register switched to high-write" in capsys.readouterr().out
     pipeline.check()
 
 

@@ -65,6 +65,7 @@ def test_all_settings() -> None:
         totals_period = "month"
         partition_by = "quarter"
         high_write = true
+        high_write_auto = true
         recorder_type = "uuid"
         time_zone = "Asia/Tokyo"
         tombstone_unposts = true
@@ -86,6 +87,7 @@ def test_all_settings() -> None:
             totals_period="month",
             partition_by="quarter",
             high_write=True,
+            high_write_auto=True,
             recorder_type="uuid",
             time_zone="Asia/Tokyo",
             tombstone_unposts=True,
