@@ -1,6 +1,10 @@
 """What most commands need: the settings, logs in the form they ask for, and tables that scripts can read too."""
 
+import os
+import signal
 import sys
+from collections.abc import Callable
+from types import FrameType
 
 from rich.console import Console
 
@@ -24,6 +28,22 @@ def loaded_settings() -> Loaded:
     loaded = read_settings()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
     return loaded
+
+
+def stop_when_told(stop: Callable[[], None]) -> None:
+    """Let SIGTERM and Ctrl-C ask for an orderly end; a second one ends the process at once."""
+    asked = False
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            # Nothing has to be tidied up: what is not committed is read again, or still pending.
+            os._exit(128 + number)
+        asked = True
+        stop()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
 
 
 def output() -> Console:
