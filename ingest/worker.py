@@ -12,7 +12,6 @@ any moment: the positions in PostgreSQL say what was applied, and whoever owns a
 
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
@@ -22,10 +21,10 @@ import structlog
 
 from ingest.domain.applying import Applied, Claims, Registry, Standing
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
-from ingest.domain.messages import Message, Reason
-from ingest.domain.plans import Outcome
+from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
-from ingest.errors import FencedError, PositionError, RegistryChangedError, TransientError
+from ingest.domain.progress import Progress
+from ingest.errors import FencedError, RegistryChangedError, TransientError
 
 _log = structlog.get_logger(__name__)
 
@@ -108,39 +107,6 @@ class WorkerLimits:
     stop_budget_ms: int = 20_000
     stall_after_ms: int = 5_000
     report_every_ms: int = 10_000
-
-
-@dataclass(slots=True)
-class Progress:
-    """What this worker has done since it started; read by others, written by the worker alone."""
-
-    batches: int = 0
-    movements: int = 0
-    fenced: int = 0
-    retries: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    reasons: Counter[Reason] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
-    stopped: dict[TopicPartition, PositionError] = field(default_factory=dict)
-
-    def add(self, applied: Applied) -> None:
-        """Count a committed batch."""
-        self.batches += 1
-        self.movements += applied.movements
-        self.outcomes.update(applied.outcomes)
-        self.reasons.update(applied.reasons)
-        self.seconds.update(applied.seconds)
-
-    def summary(self) -> dict[str, object]:
-        """Return the counts as they are logged."""
-        return {
-            "batches": self.batches,
-            "events": self.outcomes.total(),
-            **{outcome.value: self.outcomes[outcome] for outcome in Outcome},
-            "movements": self.movements,
-            "retries": self.retries,
-            "fenced": self.fenced,
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 from ingest.domain.plans import Outcome
-from ingest.worker import Progress, Worker
+from ingest.domain.progress import Progress
+from ingest.worker import Worker
 
 if TYPE_CHECKING:
     from types import TracebackType
