@@ -4,13 +4,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
-from ingest.domain.applying import Registry
+from ingest.domain.applying import Applied, Registry
 from ingest.domain.batches import BatchLimits, Decoded
 from ingest.domain.decoding import Decoder
 from ingest.domain.messages import Limits, Message
@@ -157,7 +158,7 @@ def build_worker(settings: Settings) -> Worker:
     migrations.check(access)
     store = BatchStore(access, settings.group, worker_name())
     decoding = Decoding(settings.limits())
-    return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings))
+    return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings), Threads())
 
 
 def build_compactor(settings: Settings) -> Compactor:
@@ -258,6 +259,18 @@ class SteadyClock:
     def sleep(self, seconds: float, until: threading.Event) -> None:
         """Wait, at most until the event is set."""
         until.wait(seconds)
+
+
+class Threads:
+    """A thread for each batch: the driver waits for PostgreSQL outside the interpreter's lock."""
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin the work, and return."""
+        threading.Thread(target=work, name="commit", daemon=True).start()
+
+    def wait(self, result: Future[Applied], timeout_s: float) -> None:
+        """Return when the result is there, or the time is over."""
+        wait([result], timeout_s)
 
 
 class Decoding:

@@ -13,8 +13,9 @@ any moment: the positions in PostgreSQL say what was applied, and whoever owns a
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -84,6 +85,16 @@ class Decode(Protocol):
         """Never raises for what is in the message."""
 
 
+class Background(Protocol):
+    """Where a batch is committed while the next one is read."""
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin the work, and return."""
+
+    def wait(self, result: Future[Applied], timeout_s: float) -> None:
+        """Return when the result is there, or the time is over."""
+
+
 class Clock(Protocol):
     """Time, so that tests can have their own."""
 
@@ -137,13 +148,16 @@ class _Delays:
 class Worker:
     """One member of the consumer group: `run` returns after `stop`, or raises what a person must look at."""
 
-    def __init__(self, source: Source, store: Store, decode: Decode, clock: Clock, limits: WorkerLimits) -> None:
+    def __init__(
+        self, source: Source, store: Store, decode: Decode, clock: Clock, limits: WorkerLimits, background: Background
+    ) -> None:
         self.progress = Progress()
         self._source = source
         self._store = store
         self._decode = decode
         self._clock = clock
         self._limits = limits
+        self._background = background
         self._registry = Registry(0, {})
         self._builder = BatchBuilder(limits.batch)
         self._in_flight: _InFlight | None = None
@@ -213,7 +227,7 @@ class Worker:
         batch = self._builder.take()
         in_flight = _InFlight(batch, Future())
         self._in_flight = in_flight
-        threading.Thread(target=self._commit, args=(in_flight,), name="commit", daemon=True).start()
+        self._background.start(partial(self._commit, in_flight))
 
     def _commit(self, in_flight: _InFlight) -> None:
         """Run in a thread of its own."""
@@ -266,7 +280,7 @@ class Worker:
         """Take the result of the commit if it is there within the time; says whether none is under way any more."""
         if self._in_flight is None:
             return True
-        wait([self._in_flight.result], timeout_s)
+        self._background.wait(self._in_flight.result, timeout_s)
         if not self._in_flight.result.done():
             return False
         in_flight, self._in_flight = self._in_flight, None

@@ -14,6 +14,7 @@ from ingest.domain.batches import BatchLimits
 from ingest.domain.messages import Message
 from ingest.domain.plans import Outcome
 from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TransientError
+from ingest.wiring import Threads
 from ingest.worker import Worker, WorkerLimits
 from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
 from tests.support.waiting import wait_until
@@ -48,7 +49,7 @@ class Bench:
             for n in range(self.partitions)
         }
         self.source = FakeSource(self.log, until=self.everything_is_applied)
-        self.worker = Worker(self.source, self.store, decode, self.clock, self.limits)
+        self.worker = Worker(self.source, self.store, decode, self.clock, self.limits, Threads())
         self.source.stop = self.worker.stop
 
     def everything_is_applied(self) -> bool:
