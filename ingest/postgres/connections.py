@@ -39,6 +39,8 @@ class Database:
     lock_timeout_ms: int = 10_000
     maintenance_timeout_ms: int = 3_600_000
     application_name: str = "tallystream"
+    # Another class may watch what is sent, or have it fail.
+    connection_class: type[Connection] = psycopg.Connection
 
     @property
     def limits(self) -> dict[str, int]:
@@ -62,7 +64,7 @@ class Database:
 
     def open(self) -> Connection:
         """Open a connection to a server that takes writes; the caller closes it."""
-        connection = psycopg.connect(
+        connection = self.connection_class.connect(
             self.dsn,
             autocommit=True,
             # A pooler may give every transaction another server connection, which knows no prepared statements.
