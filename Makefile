@@ -63,9 +63,9 @@ test-schema: $(VENV)/.dev  ## the tests of the SQL contract in a schema that is 
 	@TALLYSTREAM_TEST_SCHEMA=books $(PYTEST) $(SIDE_BY_SIDE) $(CONTRACT:%=tests/database/test_%.py) $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev  ## figures, not tests: writers on hot cells, reads with deltas pending
-	$(say) 'benchmarks: high-write registers'
-	@$(BIN)/python -m tests.benchmarks.high_write
+bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --json FILE" chooses; BENCH=--list names the rows)
+	$(say) 'benchmarks $(BENCH)'
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
 .PHONY: check
 check: lint types verify  ## lint, types and verify

@@ -187,7 +187,7 @@ class Worker:
 
     def _step(self) -> None:
         try:
-            self._collect(self._source.poll(self._limits.poll_max_messages, self._poll_timeout_s()))
+            self._collect(self._poll())
             self._mirror_claims()
             self._settle()
             if self._builder.is_due(self._clock.now()):
@@ -203,6 +203,19 @@ class Worker:
             self._rejoin()
         self._report()
 
+    def _poll(self) -> Sequence[Message]:
+        began = self._clock.now()
+        messages = self._source.poll(self._limits.poll_max_messages, self._poll_timeout_s())
+        # Without messages it was waiting, which says nothing about the work.
+        if messages:
+            self._spent("poll", began)
+        return messages
+
+    def _spent(self, phase: str, began: float) -> float:
+        now = self._clock.now()
+        self.progress.spend(phase, now - began)
+        return now
+
     def _mirror_claims(self) -> None:
         """Tell Kafka what a former owner may have committed without telling."""
         if self._claimed:
@@ -214,8 +227,9 @@ class Worker:
             return
         # A register that is unknown here may have been declared a moment ago: applying the batch will tell.
         registry = self._registry
+        began = self._clock.now()
         items = [self._decode(registry, message) for message in messages]
-        self._builder.add(items, registry.version, self._clock.now())
+        self._builder.add(items, registry.version, self._spent("decode", began))
 
     def _submit(self) -> None:
         if self._in_flight is not None:

@@ -20,7 +20,8 @@ class Progress:
     retries: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     reasons: Counter[Reason] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """By phase: poll and decode in one thread; partitions, lock, plan, recorders, movements and commit in the other."""
     stopped: dict[TopicPartition, PositionError] = field(default_factory=dict)
 
     def add(self, applied: Applied) -> None:
@@ -29,7 +30,12 @@ class Progress:
         self.movements += applied.movements
         self.outcomes.update(applied.outcomes)
         self.reasons.update(applied.reasons)
-        self.seconds.update(applied.seconds)
+        for phase, seconds in applied.seconds.items():
+            self.spend(phase, seconds)
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Count time that went into a phase."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def summary(self) -> dict[str, object]:
         """Return the counts as they are logged."""
@@ -40,4 +46,5 @@ class Progress:
             "movements": self.movements,
             "retries": self.retries,
             "fenced": self.fenced,
+            "seconds": {phase: round(seconds, 3) for phase, seconds in self.seconds.items()},
         }

@@ -1,22 +1,22 @@
-"""What high-write mode is worth, and what it costs: `make bench`. Not a test; it prints figures and judges nothing.
+"""What high-write mode is worth, and what it costs: row `high-write`. It prints figures and judges nothing.
 
 Writers post batches that all meet in ten cells, into a standard register and into a high-write one with a compactor
 beside it; then reads are timed with more and more deltas pending, and what is pending is drained.
 """
 
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from statistics import quantiles
 
 import psycopg
 
 from ingest.domain.compacting import START, Slice
 from ingest.postgres.compacting import DeltaStore
-from tests.support.local_postgres import LocalPostgres
+from tests.benchmarks.figures import Figure, say
+from tests.benchmarks.stage import Stage
 from tests.support.pipeline import access_to
-from tests.support.postgres import Database, Databases, migrate
+from tests.support.postgres import Database, Databases
 
 WRITERS = (1, 4, 8)
 SECONDS = 6.0
@@ -46,12 +46,6 @@ READS = {
     "balance of everything": "SELECT hot_balance()",
     "turnover of April by warehouse": "SELECT hot_turnover('2026-04-01', '2026-04-30', NULL, '[\"warehouse\"]')",
 }
-
-
-def say(text: str = "") -> None:
-    """A line, at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 def session(database: Database) -> psycopg.Connection:
@@ -187,19 +181,11 @@ def drain(database: Database) -> None:
     say(f"drained in {whole:.1f} s: {len(slices)} transactions of at most {longest:.0f} ms")
 
 
-def main() -> None:
-    """Everything, on a durable server of its own."""
-    server = LocalPostgres()
-    try:
-        server.start()
-        databases = Databases(server.dsn)
-        template = databases.create()
-        migrate(template.dsn)
-        compare_writing(databases, template)
-        compare_reading(databases, template)
-    finally:
-        server.close()
+def measure(stage: Stage, _name: str) -> list[Figure]:
+    """Everything; prints tables of its own, for there is no yardstick."""
+    compare_writing(stage.databases, stage.template)
+    compare_reading(stage.databases, stage.template)
+    return []
 
 
-if __name__ == "__main__":
-    main()
+ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {"high-write": measure}

@@ -122,7 +122,7 @@ def kafka() -> Iterator[Broker]:
     if address := os.environ.get(ADDRESS_VARIABLE):
         yield GivenKafka(address)
         return
-    with _controlled_broker() as broker:
+    with running_broker() as broker:
         _wake_coordinators(broker)
         yield broker
 
@@ -146,7 +146,7 @@ def kafka_topic(kafka: Broker) -> Iterator[Callable[..., str]]:
 @pytest.fixture
 def own_kafka() -> Iterator[ControlledBroker]:
     """A running broker that belongs to the test: to stop, to kill -9, to start again."""
-    with _controlled_broker() as broker:
+    with running_broker() as broker:
         yield broker
 
 
@@ -166,7 +166,8 @@ def create_topic(admin: AdminClient, partitions: int = 1, config: Mapping[str, s
 
 
 @contextlib.contextmanager
-def _controlled_broker() -> Iterator[ControlledBroker]:
+def running_broker() -> Iterator[ControlledBroker]:
+    """A broker of one's own, for as long as the context lasts."""
     broker = _choose()
     try:
         broker.start()

@@ -112,6 +112,23 @@ def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -
     assert told == {partition(0): 20, partition(1): 20}
 
 
+def test_time_is_counted_by_phase(bench: Callable[..., Bench]) -> None:
+    """Reading and decoding are told apart; a poll that brought nothing was waiting and is not work."""
+    one = bench(records=2)
+    gate = one.gate()
+
+    def take_three_seconds() -> None:
+        one.clock.time += 3
+
+    def wait_for_nothing() -> None:
+        one.clock.time += 50
+        gate.set()
+
+    one.run(take_three_seconds, wait_for_nothing)
+    assert one.worker.progress.seconds == {"poll": 3.0, "decode": 0.0}
+    assert one.worker.progress.summary()["seconds"] == {"poll": 3.0, "decode": 0.0}
+
+
 def test_kafka_is_told_only_after_the_commit(bench: Callable[..., Bench]) -> None:
     """Offsets never run ahead of what is durable."""
     one = bench(records=3)

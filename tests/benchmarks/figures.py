@@ -1,0 +1,90 @@
+"""What a benchmark says: figures with their floor and goal, as a table for people and as JSON for programs."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+UNITS = {"ratio": "", "ms": " ms", "s": " s", "MB": " MB"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value. `against` is what a ratio is of; `details` are absolute values, for whoever asks how."""
+
+    row: str
+    what: str
+    value: float
+    unit: str = "ratio"
+    against: str = ""
+    floor: float | None = None
+    goal: float | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        """Where the value stands; a ratio is better when it is greater, everything else when it is smaller."""
+        if self.floor is None and self.goal is None:
+            return "reported"
+        if self.goal is not None and self._reaches(self.goal):
+            return "goal"
+        if self.floor is not None and self._reaches(self.floor):
+            return "floor"
+        return "missed"
+
+    def line(self) -> str:
+        """The figure as a line of the table."""
+        limits = f"{_number(self.floor):>8}{_number(self.goal):>8}"
+        return f"{self.row:16}{self.what:58}{self._shown():>12}{limits}  {self.verdict}"
+
+    def explained(self) -> str:
+        """How the figure came about."""
+        return ", ".join(f"{name} {value:,.6g}" for name, value in self.details.items())
+
+    def _shown(self) -> str:
+        return _number(self.value) + UNITS[self.unit]
+
+    def _reaches(self, limit: float) -> bool:
+        return self.value >= limit if self.unit == "ratio" else self.value <= limit
+
+
+def ratio(name: str, what: str, ours: Sequence[float], theirs: Sequence[float], **more: float | None) -> Figure:
+    """The median over rounds of what we reach as a share of what the yardstick reaches; both in rows a second."""
+    shares = [our / their for our, their in zip(ours, theirs, strict=True)]
+    details = {
+        "movements/s": median(ours),
+        "yardstick rows/s": median(theirs),
+        "least": min(shares),
+        "greatest": max(shares),
+    }
+    return Figure(name, what, median(shares), against="yardstick", details=details, **more)  # type: ignore[arg-type]
+
+
+def say(text: str = "") -> None:
+    """A line, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def print_figures(figures: Sequence[Figure]) -> None:
+    """All figures, after they have been measured."""
+    say(f"\n{'row':16}{'':58}{'measured':>12}{'floor':>8}{'goal':>8}")
+    for figure in figures:
+        say(figure.line())
+
+
+def write_figures(path: Path, machine: Mapping[str, str], figures: Sequence[Figure]) -> None:
+    """The same as JSON."""
+    document = {
+        "machine": dict(machine),
+        "figures": [
+            {**asdict(figure), "details": dict(figure.details), "verdict": figure.verdict} for figure in figures
+        ],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:,.0f}"
