@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import asdict, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,7 @@ from ingest.kafka.bounds import BoundsReader
 from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.dead_letters import DeadLetterProducer
 from ingest.kafka.options import admin_config, consumer_config, producer_config
-from ingest.postgres import care, dead_letters, migrations, registers
+from ingest.postgres import care, dead_letters, explaining, migrations, registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.compacting import DeltaStore, read_pending
 from ingest.postgres.connections import Database, check_dsn
@@ -150,6 +151,13 @@ def read_status(settings: Settings) -> Status:
     partitions = tuple(describe_position(p, bounds.get(TopicPartition(p.topic, p.partition))) for p in positions)
     letters, pending = dead_letters.count_dead_letters(access), read_pending(access)
     return Status(settings.group, partitions, tuple(letters), tuple(pending), broker_problem)
+
+
+def wait_for_event(
+    settings: Settings, topic: str, partition: int, offset: int, timeout: timedelta, group: str | None
+) -> bool:
+    """Wait until an event has been applied; false when it has not been in time."""
+    return explaining.wait_for_event(database(settings), topic, partition, offset, timeout, group)
 
 
 def build_worker(settings: Settings) -> Worker:

@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from ingest import __version__
-from ingest.cli import care, compact, dead_letters, demo, migrate, partitions, produce, registers, run, settings, status
+from ingest.cli import (
+    care,
+    compact,
+    dead_letters,
+    demo,
+    migrate,
+    partitions,
+    produce,
+    registers,
+    run,
+    settings,
+    status,
+    wait,
+)
 from ingest.errors import TallystreamError
 from ingest.observability.logs import configure_logs
 from ingest.settings import CONFIG_VARIABLE
@@ -29,6 +42,7 @@ app.command("run")(run.run)
 app.command("compact")(compact.compact)
 app.command("status")(status.status)
 app.command("produce")(produce.produce)
+app.command("wait")(wait.wait)
 app.add_typer(registers.app, name="register")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("verify")(care.verify)

@@ -1,11 +1,13 @@
 """wait_for_event: an application reads what it has sent, as soon as it is there and not before."""
 
 import time
+from collections.abc import Callable
 
 import psycopg
 import pytest
 
 from tests.support.pipeline import GROUP, TOPIC, Pipeline, line, movement
+from tests.support.program import Program, run_tallystream
 from tests.support.sessions import Running
 from tests.support.waiting import wait_until
 
@@ -96,3 +98,30 @@ def test_parameters_are_checked(pipeline: Pipeline) -> None:
         with pytest.raises(psycopg.Error) as refused:
             pipeline.rows(f"SELECT wait_for_event({parameters})")
         assert refused.value.sqlstate == "TS006", parameters
+
+
+def test_a_script_waits_with_a_command(pipeline: Pipeline) -> None:
+    """Exit code 0 when the event has been applied, 1 when the time is over, 2 when the question is none."""
+    pipeline.send(movement("r1", line(1, "5")), movement("r2", line(2, "7")))
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(most=1))
+    env = {"TALLYSTREAM_POSTGRES_DSN": pipeline.database.dsn}
+    assert run_tallystream("wait", TOPIC, "0", "0", env=env).check().out == f"{TOPIC}[0]@0 has been applied\n"
+    late = run_tallystream("wait", TOPIC, "0", "1", "--timeout", "0.2", env=env).check(1)
+    assert (late.out, late.err) == ("", f"{TOPIC}[0]@1 has not been applied within 0.2 s\n")
+    run_tallystream("wait", TOPIC, "0", "0", "--group", GROUP, env=env).check()
+    run_tallystream("wait", TOPIC, "0", "0", "--group", "other", "--timeout", "0", env=env).check(1)
+    run_tallystream("wait", TOPIC, "0", "-1", env=env).check(2)
+
+
+def test_a_command_goes_on_as_soon_as_the_batch_is_committed(
+    pipeline: Pipeline, program: Callable[..., Program]
+) -> None:
+    """It does not use up its time."""
+    pipeline.send(movement("r1", line(1, "5")))
+    consumer = pipeline.consumer()
+    env = {"TALLYSTREAM_POSTGRES_DSN": pipeline.database.dsn}
+    waiting = program("wait", TOPIC, "0", "0", "--timeout", "3600", env=env)
+    waiting.wait_until(lambda: pipeline.value(SLEEPS) == 1, what="the command waits")
+    consumer.apply()
+    assert waiting.wait() == 0
