@@ -160,6 +160,13 @@ def wait_for_event(
     return explaining.wait_for_event(database(settings), topic, partition, offset, timeout, group)
 
 
+def explain(settings: Settings, recorder: str, register: str | None, most: int) -> list[dict[str, Any]]:
+    """Return what is known of a document, in each register that knows anything."""
+    access = database(settings)
+    names = choose_registers(settings, [register] if register else [])
+    return explaining.explain(access, names, recorder, most)
+
+
 def build_worker(settings: Settings) -> Worker:
     """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
     access = database(settings)

@@ -17,6 +17,7 @@ from ingest.cli import (
     compact,
     dead_letters,
     demo,
+    explain,
     migrate,
     partitions,
     produce,
@@ -43,6 +44,7 @@ app.command("compact")(compact.compact)
 app.command("status")(status.status)
 app.command("produce")(produce.produce)
 app.command("wait")(wait.wait)
+app.command("explain")(explain.explain)
 app.add_typer(registers.app, name="register")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command("verify")(care.verify)

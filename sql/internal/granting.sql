@@ -24,7 +24,7 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO tallystream_reader', current_schema());
         GRANT EXECUTE ON FUNCTION
             register_list(), register_info(text), register_partitions(text), register_stats(text), register_verify(text),
-            wait_for_event(text, integer, bigint, interval, interval, text)
+            register_explain(text, text, integer), wait_for_event(text, integer, bigint, interval, interval, text)
         TO tallystream_reader;
     END IF;
     FOR register IN SELECT * FROM _registers ORDER BY name LOOP

@@ -35,6 +35,7 @@ READS = {
     "inventory_turnover_between_instants": "('2026-04-01T00:00:00Z', '2026-04-30T12:00:00Z')",
     "register_list": "()",
     "register_info": "('inventory')",
+    "register_explain": "('inventory', 'r1')",
     "register_partitions": "('inventory')",
     "register_stats": "('inventory')",
     "register_verify": "('inventory')",
