@@ -42,7 +42,7 @@ EXCEPTION
             'TS011', format('register %s: %s is no recorder of it', p_register, quote_literal(p_recorder)),
             format('Its recorders are of type %s.', register.recorder_type)
         );
-        RAISE;
+        RETURN NULL;
 END
 $$;
 COMMENT ON FUNCTION register_explain(text, text, integer) IS
