@@ -23,6 +23,7 @@ from ingest.cli import (
     produce,
     registers,
     run,
+    sample,
     settings,
     status,
     wait,
@@ -54,6 +55,7 @@ app.command("partitions")(partitions.partitions)
 app.command("migrate")(migrate.migrate)
 app.command("settings")(settings.show)
 app.command("demo")(demo.demo)
+app.command("sample-events")(sample.sample_events)
 
 
 def main() -> None:

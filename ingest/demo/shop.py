@@ -194,12 +194,13 @@ class Shop:
 
     def _take_stock(self) -> None:
         """Find more or less on the shelves than there should be, and date it back to when it may have happened."""
-        lines = []
+        lines: list[Line] = []
         for _ in range(self._random.randint(1, 3)):
             cell = self._any_cell()
             unit = PRODUCTS[cell[1]].unit
             quantity = unit * self._random.choice((-3, -2, -1, -1, 1, 2))
-            found = max(quantity, -self._stock.get(cell, Decimal(0))) or unit
+            already = sum((line.resources[0] for line in lines if line.dimensions == cell), Decimal(0))
+            found = max(quantity, -self._stock.get(cell, Decimal(0)) - already) or unit
             period = max(OPENING, self._now - timedelta(days=self._random.randint(1, 35)))
             lines.append(_stock_line(period, cell, found))
         self._tell("movement", INVENTORY, self._new_document("stocktake"), lines)

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from ingest.demo.blunders import BLUNDERS
 from ingest.demo.embedded import Broker as SimulatedBroker
+from ingest.demo.shop import write_history
 from ingest.kafka.options import producer_config
 from ingest.kafka.producer import EventProducer
 from tests.support.kafka import Broker
@@ -182,3 +185,16 @@ def _murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(rest, "little")) * m & mask
     h = (h ^ h >> 13) * m & mask
     return h ^ h >> 15
+
+
+def test_sample_events_are_what_produce_sends(servers: str) -> None:
+    """The shop's events as lines, less those that are none; the same number gives the same ones, at any rate."""
+    started = time.monotonic()
+    paced = run_tallystream("sample-events", "--events", "300", "--rate", "300").check().out
+    assert time.monotonic() - started > 0.9 * 300 / 330
+    assert run_tallystream("sample-events", "--events", "300").check().out == paced
+    assert run_tallystream("sample-events", "--events", "300", "--seed", "2").check().out != paced
+    done = run_tallystream("produce", "-", "--topic", "events", env={SERVERS: servers}, stdin=paced).check()
+    lines = paced.splitlines()
+    assert done.out.startswith(f"{len(lines)} events sent to events in ")
+    assert len(write_history(1, 300).events) - len(BLUNDERS) <= len(lines)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from ingest.demo.blunders import BLUNDERS
-from ingest.demo.shop import COLUMNS, INVENTORY, PRODUCTS, SALES, WAREHOUSES, History, ShopEvent, write_history
+from ingest.demo.shop import COLUMNS, INVENTORY, PRODUCTS, SALES, WAREHOUSES, History, Shop, ShopEvent, write_history
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -192,3 +192,12 @@ def test_shop_spans_six_weeks_and_a_day_of_23_hours(history: History, reader: Re
     assert date(2026, 4, 8) < max(days) < date(2026, 4, 20)
     assert {product for _, (product, _) in reader.turnovers(SALES)} == set(PRODUCTS)
     assert {warehouse for warehouse, _, _ in history.books.balances(INVENTORY)} == set(WAREHOUSES)
+
+
+def test_a_stocktake_never_finds_less_than_nothing() -> None:
+    """One that meets a shelf twice counts what it found there the first time."""
+    shop = Shop(1, 100)
+    shop.work()
+    for _ in range(3000):
+        shop._take_stock()
+        assert min(shop._stock.values()) >= 0
