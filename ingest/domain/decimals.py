@@ -59,6 +59,33 @@ def number_reader(column_type: str, limits: Limits) -> Reader:
     return _decimal_reader(_shape_of(column_type, limits))
 
 
+def plain_number(column_type: str, limits: Limits) -> tuple[str, str]:
+    """Two patterns of numbers that this column takes without a second look: canonical ones; with zeros at the end too.
+
+    Neither matches a zero with a sign. Integers are those that surely fit their type. Not for floating point columns.
+    """
+    if column_type in INTEGER_RANGES:
+        surely = len(str(INTEGER_RANGES[column_type][1])) - 1
+        shape = _Shape(column_type, surely, 0, limits.max_digits)
+    else:
+        shape = _shape_of(column_type, limits)
+    whole, most = _plain_whole(shape), shape.max_decimals
+    if not most:
+        return (f"(?:-(?!0))?{whole}",) * 2
+    canonical = rf"(?:-(?!0(?!\.)))?{whole}(?:\.[0-9]{{1,{most}}}+(?<!0))?"
+    return canonical, rf"(?:-(?!0(?:\.0++)?(?![.0-9])))?{whole}(?:\.[0-9]{{1,{most}}})?"
+
+
+def _plain_whole(shape: _Shape) -> str:
+    """Pattern of so many digits before the point that all the decimals may follow."""
+    digits = _plain_whole_digits(shape)
+    return f"(?:0|[1-9][0-9]{{0,{digits - 1}}})" if digits else "0"
+
+
+def _plain_whole_digits(shape: _Shape) -> int:
+    return max(0, min(shape.max_whole, shape.max_digits - shape.max_decimals))
+
+
 def _shape_of(column_type: str, limits: Limits) -> _Shape:
     bounds = numeric_bounds(column_type)
     if bounds is None:
@@ -69,11 +96,9 @@ def _shape_of(column_type: str, limits: Limits) -> _Shape:
 
 def _decimal_reader(shape: _Shape) -> Reader:
     # Nearly all numbers look like this and need no arithmetic; all others take the careful way, with the same result.
-    whole_digits = max(0, min(shape.max_whole, shape.max_digits - shape.max_decimals))
-    whole = f"(?:0|[1-9][0-9]{{0,{whole_digits - 1}}})" if whole_digits else "0"
     decimals = rf"(?:\.[0-9]{{1,{shape.max_decimals}}})?" if shape.max_decimals else ""
-    is_plain = re.compile(f"-?{whole}{decimals}").fullmatch
-    bound = 10**whole_digits
+    is_plain = re.compile(f"-?{_plain_whole(shape)}{decimals}").fullmatch
+    bound = 10 ** _plain_whole_digits(shape)
 
     def read(value: object) -> str:
         if type(value) is int and -bound < value < bound:

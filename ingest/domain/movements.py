@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 from zoneinfo import ZoneInfo
 
 from ingest.domain.decimals import number_reader
-from ingest.domain.messages import Limits, Movement, Reason
+from ingest.domain.messages import Limits, Movement, Movements, Reason
 from ingest.domain.registers import Register
 from ingest.domain.strict_json import UnreadableError, described, path_to
 from ingest.domain.values import dimension_reader, read_time
@@ -59,7 +59,7 @@ class MovementReader:
         self._width = len(self._dimensions) + len(self._resources)
         self._periods = PeriodReader(register)
 
-    def read(self, items: Sequence[object], event_period: object) -> tuple[Movement, ...]:
+    def read(self, items: Sequence[object], event_period: object) -> Movements:
         """All movements in their order; those without a period of their own get the event's, which may be None."""
         if len(items) > self._max_movements:
             detail = f"{len(items)} movements, and {self._max_movements} are allowed"
@@ -79,7 +79,7 @@ class MovementReader:
                 movements.append(Movement(period, self._values(item)))
             except UnreadableError as error:
                 raise error.inside(f"movements[{index}]") from None
-        return tuple(movements)
+        return Movements.of(movements)
 
     def _period(self, value: object, known: dict[str, datetime]) -> datetime:
         try:

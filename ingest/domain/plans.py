@@ -10,10 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import chain
 from typing import TypeAlias
 
+import msgspec
+
 from ingest.domain.batches import Decoded
-from ingest.domain.messages import Event, EventType, Movement, Reason, Refusal
+from ingest.domain.messages import Event, EventType, Reason, Refusal
 from ingest.domain.positions import TopicPartition
 
 RecorderKey: TypeAlias = tuple[str, str]
@@ -34,8 +37,7 @@ class Outcome(StrEnum):
     DEAD_LETTER = "dead_letter"
 
 
-@dataclass(frozen=True, slots=True)
-class RecorderState:
+class RecorderState(msgspec.Struct, frozen=True, gc=False):
     """A recorder's row: what it has seen. `digests` holds id and content of each recent event, oldest first."""
 
     revision: int | None = None
@@ -54,16 +56,7 @@ class Spill:
     content_digest: int
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A movement to write, and the event that caused it."""
-
-    event: Event
-    movement: Movement
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderChange:
+class RecorderChange(msgspec.Struct, frozen=True, gc=False):
     """A recorder's new state; `before` is None for a new recorder, `clears` removes its movements in the database."""
 
     recorder: str
@@ -75,12 +68,17 @@ class RecorderChange:
 
 @dataclass(frozen=True, slots=True)
 class RegisterPlan:
-    """Everything a batch does to one register, recorders in order."""
+    """Everything a batch does to one register, recorders in order; `events` are those whose movements are written."""
 
     register: str
     changes: tuple[RecorderChange, ...]
-    rows: tuple[Row, ...]
+    events: tuple[Event, ...]
     spills: tuple[Spill, ...]
+
+    @property
+    def movements(self) -> int:
+        """The number of movements to write."""
+        return sum(event.movements.count for event in self.events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class _Recorder:
     recent: list[tuple[int, int]]
     first_period: datetime | None
     last_period: datetime | None
-    rows: list[Row] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     clears: bool = False
     last_event: Event | None = None
 
@@ -125,15 +123,13 @@ class _Recorder:
         """Let the event change the recorder."""
         if event.type is not EventType.MOVEMENT:
             self.clears = self.before is not None
-            self.rows.clear()
+            self.events.clear()
             self.first_period = self.last_period = None
-        for movement in event.movements:
-            self.rows.append(Row(event, movement))
-            period = movement.period
-            if self.first_period is None or period < self.first_period:
-                self.first_period = period
-            if self.last_period is None or period > self.last_period:
-                self.last_period = period
+        if event.movements.count:
+            self.events.append(event)
+            first, last = event.movements.periods[0], event.movements.periods[-1]
+            self.first_period = first if self.first_period is None else min(first, self.first_period)
+            self.last_period = last if self.last_period is None else max(last, self.last_period)
         self.recent.append((event.id_digest, event.content_digest))
         if event.revision is not None:
             self.revision = event.revision
@@ -172,15 +168,17 @@ def plan_batch(
     """
     recorders: dict[RecorderKey, _Recorder] = {}
     refusals: list[Refusal] = []
-    outcomes: dict[TopicPartition, Counter[Outcome]] = {}
+    outcomes: dict[tuple[str, int], list[Outcome]] = {}
     for item in items:
         verdict: Outcome | Refusal = item if isinstance(item, Refusal) else _decide(item, recorders, states, spilled)
         if isinstance(verdict, Refusal):
             refusals.append(verdict)
             verdict = Outcome.DEAD_LETTER
-        outcomes.setdefault(TopicPartition(item.message.topic, item.message.partition), Counter())[verdict] += 1
+        message = item.message
+        outcomes.setdefault((message.topic, message.partition), []).append(verdict)
     registers = _by_register(recorders)
-    return Plan(registers, tuple(refusals), outcomes, _count_movements(registers))
+    counted = {TopicPartition(*key): Counter(each) for key, each in outcomes.items()}
+    return Plan(registers, tuple(refusals), counted, _count_movements(registers))
 
 
 def recorder_keys(items: Iterable[Decoded]) -> dict[str, list[str]]:
@@ -226,22 +224,30 @@ def _open(before: RecorderState | None, spilled: Mapping[int, int]) -> _Recorder
 
 def _by_register(recorders: Mapping[RecorderKey, _Recorder]) -> tuple[RegisterPlan, ...]:
     changes: dict[str, list[RecorderChange]] = {}
-    rows: dict[str, list[Row]] = {}
+    events: dict[str, list[list[Event]]] = {}
     spills: dict[str, list[Spill]] = {}
-    for (register, name), recorder in sorted(recorders.items(), key=lambda entry: entry[0]):
+    for key in sorted(recorders):
+        register, name = key
+        recorder = recorders[key]
         change = recorder.change(name, spills.setdefault(register, []))
         if change is not None:
             changes.setdefault(register, []).append(change)
-            rows.setdefault(register, []).extend(recorder.rows)
+            events.setdefault(register, []).append(recorder.events)
     return tuple(
-        RegisterPlan(register, tuple(changes[register]), tuple(rows[register]), tuple(spills[register]))
+        RegisterPlan(
+            register,
+            tuple(changes[register]),
+            tuple(chain.from_iterable(events[register])),
+            tuple(spills[register]),
+        )
         for register in changes
     )
 
 
 def _count_movements(registers: Iterable[RegisterPlan]) -> Mapping[TopicPartition, int]:
-    counts: Counter[TopicPartition] = Counter()
+    counts: dict[tuple[str, int], int] = {}
     for register in registers:
-        for row in register.rows:
-            counts[TopicPartition(row.event.message.topic, row.event.message.partition)] += 1
-    return counts
+        for event in register.events:
+            key = event.message.topic, event.message.partition
+            counts[key] = counts.get(key, 0) + event.movements.count
+    return {TopicPartition(*key): count for key, count in counts.items()}

@@ -57,8 +57,8 @@ def _create(connection: Connection, database: Database, register: str, hours: It
 def _hours(items: Iterable[Decoded]) -> dict[str, set[int]]:
     hours: dict[str, set[int]] = {}
     for item in items:
-        if isinstance(item, Event) and item.movements:
+        if isinstance(item, Event) and item.movements.count:
             hours.setdefault(item.register, set()).update(
-                int(movement.period.timestamp() // 3600) for movement in item.movements
+                int(period.timestamp() // 3600) for period in item.movements.periods
             )
     return hours

@@ -18,7 +18,7 @@ from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Register
 from ingest.errors import TransientError
 from ingest.postgres.connections import Connection, Cursor, Database
-from ingest.postgres.copying import copy_lines
+from ingest.postgres.copying import copy_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Writer:
             self.connection.execute(self.database.compose("defer_fold"))
         for register in plan.registers:
             self._delete_movements(register)
-            if register.rows:
+            if register.events:
                 self._copy_movements(register, batch_id)
 
     def _write_recorders(self, plan: RegisterPlan, batch_id: int) -> Iterable[tuple[Cursor, int]]:
@@ -142,7 +142,7 @@ class Writer:
             first_period=min(first for _, first, _ in filled),
             last_period=max(last for _, _, last in filled),
         )
-        if not plan.rows:
+        if not plan.events:
             # The cells of this register must be locked before those of the next, so nothing may wait for the commit.
             self.connection.execute(self.database.compose("fold_now"))
             self.connection.execute(self.database.compose("fold_later"))
@@ -154,10 +154,9 @@ class Writer:
         statement = self.database.compose("copy_movements", columns=columns, **self._parts(register))
         with self.connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
-                for line in copy_lines(plan.rows, self.position_ids, batch_id):
-                    copy.write(line)
-            if cursor.rowcount != len(plan.rows):
-                message = f"register {register.name}: copied {cursor.rowcount} of {len(plan.rows)} movements"
+                copy.write(copy_text(plan.events, self.position_ids, batch_id))
+            if cursor.rowcount != plan.movements:
+                message = f"register {register.name}: copied {cursor.rowcount} of {plan.movements} movements"
                 raise TransientError(message)
 
     def _describe_changes(self, changes: Sequence[RecorderChange]) -> dict[str, object]:

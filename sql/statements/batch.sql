@@ -144,7 +144,7 @@ VALUES (
 
 -- name: copy_movements
 -- The new movements; the trigger of this statement folds them, and is the first to lock cells.
-COPY {movements} (recorder, period, position_id, event_offset, batch_id, {columns}) FROM STDIN;
+COPY {movements} ({columns}, period, recorder, position_id, event_offset, batch_id) FROM STDIN;
 
 -- name: ensure_partitions
 -- Create the partitions that hold these instants.

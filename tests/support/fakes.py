@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ingest.domain.applying import Applied, Claims, Registry, Standing
 from ingest.domain.batches import Batch, Decoded
-from ingest.domain.messages import Event, EventType, Message, Reason, Refusal
+from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.errors import FencedError, PositionError, RegistryChangedError, TransientError
@@ -34,7 +34,7 @@ def decode(registry: Registry, message: Message) -> Decoded:
     register = (message.value or b"").decode()
     if register not in registry.registers:
         return Refusal(message, Reason.UNKNOWN_REGISTER, "register", f"version {registry.version}")
-    return Event(message, EventType.MOVEMENT, register, "r", f"{message.offset}", None, (), 0, 0)
+    return Event(message, EventType.MOVEMENT, register, "r", f"{message.offset}", None, Movements(), 0, 0)
 
 
 class FakeClock:

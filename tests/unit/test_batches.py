@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import pytest
 
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
-from ingest.domain.messages import Event, EventType, Message, Movement, Reason, Refusal
+from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from tests.support.events import accepted, decoder, event, record
 
-MOVEMENTS: tuple[Movement, ...] = accepted(decoder().decode(record(event()))).movements
+MOVEMENTS = list(accepted(decoder().decode(record(event()))).movements)
 
 
 def claim(partition: int, next_offset: int = 0, epoch: int = 1) -> Claim:
@@ -24,7 +24,7 @@ def message(partition: int, offset: int, size: int = 10) -> Message:
 
 def taken(partition: int, offset: int, movements: int = 1, size: int = 10) -> Event:
     """An event with so many movements, and a value of so many bytes."""
-    rows = MOVEMENTS * movements
+    rows = Movements.of(MOVEMENTS * movements)
     return Event(message(partition, offset, size), EventType.MOVEMENT, "inventory", "r", "i", None, rows, 1, 2)
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.domain.keys import content_digest, id_digest
-from ingest.domain.messages import Event, EventType, Message, Movement, Reason, Refusal
+from ingest.domain.messages import Event, EventType, Message, Movement, Movements, Reason, Refusal
 from ingest.domain.plans import (
     RECENT_EVENTS,
     Outcome,
@@ -65,7 +65,7 @@ def read_event(text: str, number: int) -> Event:
     kind, who, event_id, *rest = text.split()
     revision = int(rest.pop(0)[1:]) if rest and rest[0].startswith("@") else None
     register, _, recorder = who.rpartition("/")
-    movements = tuple(Movement(datetime(2026, 4, 1 + len(word), tzinfo=UTC), (word,)) for word in rest)
+    movements = Movements.of(Movement(datetime(2026, 4, 1 + len(word), tzinfo=UTC), (word,)) for word in rest)
     event_type = EventType(kind)
     return Event(
         message=Message("t", number, number, None, None, b""),
@@ -123,8 +123,9 @@ class Recorders:
                 known = self.spilled.setdefault((register.register, spill.recorder), {})
                 assert spill.id_digest not in known
                 known[spill.id_digest] = spill.content_digest
-            for row in register.rows:
-                self.lines[register.register, row.event.recorder].append(str(row.movement.values[0]))
+            for event in register.events:
+                self.lines[register.register, event.recorder] += [str(each.values[0]) for each in event.movements]
+            assert register.movements == sum(len(event.movements) for event in register.events)
         for key, state in self.states.items():
             days = [datetime(2026, 4, 1 + len(word), tzinfo=UTC) for word in self.lines[key]]
             assert state.first_period == min(days, default=None)
@@ -193,13 +194,13 @@ def test_equal_revision_is_recognised_after_a_spill() -> None:
     ]
 
 
-def test_changes_and_rows_are_ordered() -> None:
-    """Registers and recorders come in order, so that all batches lock them in one order; rows keep their events."""
+def test_changes_and_events_are_ordered() -> None:
+    """Registers and recorders come in order, so that all batches lock them in one order; events follow them."""
     recorders = Recorders()
     events = recorders.read(["movement B/z a x", "movement B/b a y", "movement A/q a z", "movement B/b b w"])
     plan = plan_batch(events, {}, {})
     assert [(r.register, [c.recorder for c in r.changes]) for r in plan.registers] == [("A", ["q"]), ("B", ["b", "z"])]
-    assert [(row.event.id, row.movement.values[0]) for row in plan.registers[1].rows] == [
+    assert [(event.id, event.movements[0].values[0]) for event in plan.registers[1].events] == [
         ("a", "y"),
         ("b", "w"),
         ("a", "x"),
@@ -214,7 +215,7 @@ def test_only_what_is_in_the_database_is_cleared() -> None:
     plan = plan_batch(recorders.read(["movement r a x", "repost r b y", "movement r c z"]), {}, {})
     (change,) = plan.registers[0].changes
     assert (change.before, change.clears) == (None, False)
-    assert [row.movement.values[0] for row in plan.registers[0].rows] == ["y", "z"]
+    assert [event.movements[0].values[0] for event in plan.registers[0].events] == ["y", "z"]
     assert change.last_event.id == "c"
 
 
