@@ -62,6 +62,11 @@ test-schema: $(VENV)/.dev  ## the tests of the SQL contract in a schema that is 
 	$(say) 'pytest: the contract in another schema'
 	@TALLYSTREAM_TEST_SCHEMA=books $(PYTEST) $(SIDE_BY_SIDE) $(CONTRACT:%=tests/database/test_%.py) $(PYTEST_ARGS)
 
+.PHONY: simulate
+simulate: $(VENV)/.dev  ## simulated lives of workers full of mishaps (SEEDS=1000 FIRST=1; SEED=17 tells one in full)
+	$(say) 'simulation'
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --json FILE" chooses; BENCH=--list names the rows)
 	$(say) 'benchmarks $(BENCH)'

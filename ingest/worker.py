@@ -20,7 +20,7 @@ from typing import Protocol
 
 import structlog
 
-from ingest.domain.applying import Applied, Claims, Registry, Standing
+from ingest.domain.applying import Applied, Claims, Registry, Standing, Store
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
@@ -57,25 +57,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave the group."""
-
-
-class Store(Protocol):
-    """Where batches go: PostgreSQL."""
-
-    def registry(self) -> Registry:
-        """Read the declarations."""
-
-    def claim(self, bounds: Sequence[LogBounds]) -> Claims:
-        """Take partitions."""
-
-    def apply(self, batch: Batch, registry: Registry) -> Applied:
-        """Apply a batch in one transaction."""
-
-    def standing(self, batch: Batch) -> Standing:
-        """Tell what became of a batch whose commit was interrupted."""
-
-    def close(self) -> None:
-        """Give back the connection."""
 
 
 class Decode(Protocol):
@@ -118,6 +99,7 @@ class WorkerLimits:
     stop_budget_ms: int = 20_000
     stall_after_ms: int = 5_000
     report_every_ms: int = 10_000
+    check_every_ms: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +146,7 @@ class Worker:
         self._claimed: dict[TopicPartition, int] = {}
         self._claim_delays = _Delays(limits)
         self._stopping = threading.Event()
-        self._reported_at = clock.now()
+        self._reported_at = self._checked_at = clock.now()
 
     def run(self) -> None:
         """Apply events until told to stop."""
@@ -190,6 +172,7 @@ class Worker:
             self._collect(self._poll())
             self._mirror_claims()
             self._settle()
+            self._check_claims()
             if self._builder.is_due(self._clock.now()):
                 self._submit()
         except FencedError as error:
@@ -221,6 +204,20 @@ class Worker:
         if self._claimed:
             self._source.mirror(self._claimed)
             self._claimed = {}
+
+    def _check_claims(self) -> None:
+        """A fail-over may have taken positions back; a partition without new events would not find out by itself."""
+        now = self._clock.now()
+        if (now - self._checked_at) * 1000 < self._limits.check_every_ms:
+            return
+        self._checked_at = now
+        moving = self._in_flight.batch.next_offsets if self._in_flight else {}
+        idle = [claim for where, claim in self._builder.claims.items() if where not in moving]
+        try:
+            if idle and not self._store.holds(idle):
+                raise FencedError("positions are not where they were left")
+        except TransientError as error:
+            _log.debug("positions could not be checked", error=str(error))
 
     def _collect(self, messages: Sequence[Message]) -> None:
         if not messages:

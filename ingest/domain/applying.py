@@ -1,12 +1,14 @@
 """What passes between the worker and the store that applies its batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
+from ingest.domain.batches import Batch
 from ingest.domain.messages import Reason
 from ingest.domain.plans import Outcome
-from ingest.domain.positions import Claim, TopicPartition
+from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.registers import Register
 from ingest.errors import PositionError
 
@@ -44,3 +46,25 @@ class Applied:
     reasons: Mapping[Reason, int] = field(default_factory=dict)
     movements: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Where batches go: PostgreSQL."""
+
+    def registry(self) -> Registry:
+        """Read the declarations."""
+
+    def claim(self, bounds: Sequence[LogBounds]) -> Claims:
+        """Take partitions."""
+
+    def apply(self, batch: Batch, registry: Registry) -> Applied:
+        """Apply a batch in one transaction."""
+
+    def standing(self, batch: Batch) -> Standing:
+        """Tell what became of a batch whose commit was interrupted."""
+
+    def holds(self, claims: Sequence[Claim]) -> bool:
+        """Tell whether all positions are where these claims have them."""
+
+    def close(self) -> None:
+        """Give back the connection."""

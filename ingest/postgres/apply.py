@@ -20,11 +20,11 @@ from ingest.domain.applying import Applied, Claims, Registry, Standing
 from ingest.domain.batches import Batch, Decoded
 from ingest.domain.messages import Reason, Refusal
 from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
-from ingest.domain.positions import LogBounds
+from ingest.domain.positions import Claim, LogBounds
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
 from ingest.postgres.partitions import Partitions
-from ingest.postgres.positions import claim_positions, standing_of
+from ingest.postgres.positions import are_held, claim_positions, standing_of
 from ingest.postgres.registers import read_registry
 from ingest.postgres.writing import Writer, event_time
 
@@ -70,6 +70,10 @@ class BatchStore:
             with connection.transaction():
                 connection.execute(self.database.compose("limit_waiting"), self.database.limits)
                 return standing_of(connection, self.database, batch)
+
+    def holds(self, claims: Sequence[Claim]) -> bool:
+        """Tell whether all positions are where these claims have them."""
+        return are_held(self.database, claims)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

@@ -43,14 +43,26 @@ def claim_positions(database: Database, consumer_group: str, owner: str, bounds:
 
 def standing_of(connection: Connection, database: Database, batch: Batch) -> Standing:
     """Tell whether a batch was committed, from the positions it would have left behind."""
-    position_ids = [span.claim.position_id for span in batch.spans]
-    rows = connection.execute(database.compose("read_positions"), {"position_ids": position_ids}).fetchall()
-    found = {cast("int", position_id): (next_offset, epoch) for position_id, next_offset, epoch in rows}
+    found = _read(connection, database, [span.claim.position_id for span in batch.spans])
     before = {span.claim.position_id: (span.claim.next_offset, span.claim.epoch) for span in batch.spans}
     after = {span.claim.position_id: (span.next_offset, span.claim.epoch) for span in batch.spans}
     if found == after:
         return Standing.COMMITTED
     return Standing.NOT_COMMITTED if found == before else Standing.FENCED
+
+
+def are_held(database: Database, claims: Sequence[Claim]) -> bool:
+    """Tell whether all positions are where these claims have them, under their epochs."""
+    with database.connect() as connection, connection.transaction():
+        connection.execute(database.compose("limit_waiting"), database.limits)
+        return _read(connection, database, [claim.position_id for claim in claims]) == {
+            claim.position_id: (claim.next_offset, claim.epoch) for claim in claims
+        }
+
+
+def _read(connection: Connection, database: Database, position_ids: Sequence[int]) -> dict[int, tuple[object, object]]:
+    rows = connection.execute(database.compose("read_positions"), {"position_ids": list(position_ids)}).fetchall()
+    return {cast("int", position_id): (next_offset, epoch) for position_id, next_offset, epoch in rows}
 
 
 def _lock(

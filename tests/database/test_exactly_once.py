@@ -393,3 +393,18 @@ def test_what_the_role_defaults_to_does_not_matter(pipelines: Pipelines, databas
     assert list(pipeline.balances()) == [(1, 1, "ł…\t🛒")]
     assert pipeline.count("inventory_movements") == 1
     pipeline.check()
+
+
+@pytest.mark.scenario("P8")
+def test_a_claim_knows_whether_its_positions_are_where_it_left_them(pipeline: Pipeline) -> None:
+    """Held until somebody else claims, or the server has gone back in time; a row that is gone is not held."""
+    consumer = pipeline.consumer()
+    pipeline.send(movement("r1", line(1)))
+    consumer.apply()
+    claims = list(consumer.claims.values())
+    assert consumer.store.holds(claims)
+    back = [replace(claim, next_offset=claim.next_offset + 1) for claim in claims]
+    assert not consumer.store.holds(back)
+    assert not consumer.store.holds([*claims, replace(claims[0], position_id=claims[0].position_id + 1)])
+    pipeline.consumer("another")
+    assert not consumer.store.holds(claims)

@@ -73,6 +73,8 @@ class FakeStore:
         self.claim_trouble: deque[Exception] = deque()
         self.standing_trouble: deque[Exception] = deque()
         self.stopped: dict[TopicPartition, PositionError] = {}
+        self.check_trouble: deque[Exception] = deque()
+        self.checked: list[list[Claim]] = []
         self.asked_for_standing = 0
         self.closed = False
         self._lock = threading.Lock()
@@ -147,6 +149,13 @@ class FakeStore:
             return Standing.COMMITTED
         before = [(span.claim.next_offset, span.claim.epoch) for span in batch.spans]
         return Standing.NOT_COMMITTED if found == before else Standing.FENCED
+
+    def holds(self, claims: Sequence[Claim]) -> bool:
+        self.checked.append(list(claims))
+        if self.check_trouble:
+            raise self.check_trouble.popleft()
+        with self._lock:
+            return all(self.positions[c.topic_partition] == (c.next_offset, c.epoch) for c in claims)
 
     def close(self) -> None:
         self.closed = True

@@ -6,7 +6,7 @@ Source, store and clock are fakes that keep the rules of the real ones; nothing 
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -220,6 +220,50 @@ def test_fenced_drops_everything_and_joins_anew(bench: Callable[..., Bench]) -> 
     one.run()
     one.check()
     assert (one.worker.progress.fenced, one.source.rejoined) == (1, 1)
+
+
+@pytest.mark.scenario("P8")
+def test_positions_that_went_back_are_noticed_without_new_events(bench: Callable[..., Bench]) -> None:
+    """A fail-over lost the last commits and nothing new comes: a regular look at the positions finds out."""
+    one = bench(limits=replace(QUICK, check_every_ms=1))
+
+    def fail_over() -> None:
+        wait_until(lambda: one.worker._in_flight is None or one.worker._settle(), 30, "nothing is under way")
+        assert len(one.store.applied) == one.records
+        del one.store.applied[-4:]
+        one.store.positions[partition()] = one.records - 4, 1
+        one.store.check_trouble.append(DOWN)
+
+    def when_all_is_applied() -> None:
+        one.clock.time += 1
+        one.source.events.append(fail_over if one.everything_is_applied() else when_all_is_applied)
+
+    def healed() -> bool:
+        one.clock.time += 1
+        return one.source.rejoined > 0 and one.everything_is_applied()
+
+    one.source.events.extend([when_all_is_applied])
+    one.source.until = healed
+    one.worker.run()
+    one.check()
+    assert (one.worker.progress.fenced, one.source.rejoined) == (1, 1)
+
+
+def test_partitions_of_a_batch_under_way_are_not_checked(bench: Callable[..., Bench]) -> None:
+    """Their positions move at any moment, and the batch finds out by itself whether they are its own."""
+    one = bench(partitions=2, limits=replace(QUICK, check_every_ms=1))
+    gate = one.gate()
+    one.store.positions[partition(1)] = one.records, 0
+
+    def look() -> None:
+        one.wait_for_attempt()
+        one.clock.time += 1
+        one.source.events.extend([nothing, gate.set])
+
+    one.source.until = lambda: len(one.store.applied) == one.records
+    one.run(nothing, look)
+    assert [claim.topic_partition for claim in one.store.checked[0]] == [partition(1)]
+    assert one.worker.progress.fenced == 0
 
 
 def test_declarations_that_changed_are_read_and_the_batch_decoded_again(bench: Callable[..., Bench]) -> None:
