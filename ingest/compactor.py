@@ -11,14 +11,15 @@ each a short transaction: whatever kills it leaves a slice folded or pending, ne
 
 import random
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
 from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.domain.progress import Tally
 from ingest.errors import DataError, OperatorError, TallystreamError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -97,27 +98,6 @@ class _Plan:
     due_at: float
 
 
-@dataclass(slots=True)
-class Tally:
-    """What this compactor has done since it started."""
-
-    slices: int = 0
-    deltas: int = 0
-    retries: int = 0
-    problems: int = 0
-    chores: Counter[str] = field(default_factory=Counter)
-
-    def summary(self) -> dict[str, object]:
-        """Return the counts as they are logged."""
-        return {
-            "slices": self.slices,
-            "deltas": self.deltas,
-            "retries": self.retries,
-            "problems": self.problems,
-            **self.chores,
-        }
-
-
 class Compactor:
     """Folds and keeps house: `run` returns after `stop`, `drain` when nothing is left of what was pending."""
 
@@ -126,6 +106,7 @@ class Compactor:
         self._deltas = deltas
         self._clock = clock
         self._limits = limits
+        self.tally.chores.update({chore.name: 0 for chore in chores})
         self._plans = [_Plan(chore, clock.now()) for chore in chores]
         self._walks: dict[str, _Walk] = {}
         self._stopping = threading.Event()
@@ -137,12 +118,16 @@ class Compactor:
         _log.info("started", chores=[plan.chore.name for plan in self._plans])
         try:
             while not self._stopping.is_set():
-                more = self._attempt(self._turn)
-                for plan in self._plans:
-                    self._do_when_due(plan)
-                self._report()
+                self.tally.loop.turn(self._clock.now())
+                with self._timed("fold"):
+                    more = self._attempt(self._turn)
+                with self._timed("chores"):
+                    for plan in self._plans:
+                        self._do_when_due(plan)
+                    self._report()
                 if not more:
-                    self._clock.sleep(self._pause_s(), self._stopping)
+                    with self._timed("idle"):
+                        self._clock.sleep(self._pause_s(), self._stopping)
         finally:
             self._deltas.close()
             _log.info("stopped", **self.tally.summary())
@@ -161,6 +146,7 @@ class Compactor:
 
     def stop(self) -> None:
         """Ask `run` to finish; safe from a signal handler and from other threads."""
+        self.tally.loop.stopping = True
         self._stopping.set()
 
     def _drain_turn(self, began: float) -> bool:
@@ -191,6 +177,7 @@ class Compactor:
         for _ in range(self._limits.slices_per_turn):
             if self._stopping.is_set():
                 return False
+            self.tally.loop.turn(self._clock.now())
             wanted = Slice(register, walk.most, min_age_ms, walk.place)
             if self._slice(walk, wanted) is None:
                 self._vacuum(register, walk)
@@ -242,6 +229,7 @@ class Compactor:
 
     def _steps(self, chore: Chore) -> None:
         for _ in range(self._limits.most_steps):
+            self.tally.loop.turn(self._clock.now())
             done = 0 if self._stopping.is_set() else chore.step()
             if not done:
                 return
@@ -254,10 +242,18 @@ class Compactor:
         except (TransientError, DataError) as error:
             self._failures += 1
             self.tally.retries += 1
+            self.tally.loop.failing = True
             _log.warning("folding failed, trying again", error=str(error))
             return False
         self._failures = 0
+        self.tally.loop.failing = False
         return more
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = self._clock.now()
+        yield
+        self.tally.seconds[phase] += self._clock.now() - began
 
     def _pause_s(self) -> float:
         """Seconds to wait now; jitter keeps compactors that wait for the same thing apart."""
@@ -277,6 +273,7 @@ class Compactor:
         except TallystreamError as error:
             _log.warning("pending deltas could not be counted", error=str(error))
             return
+        self.tally.pending = tuple(found)
         pending = {p.register: {"deltas": p.deltas, "age_s": round(p.age_s or 0.0, 1)} for p in found}
         _log.info("progress", **self.tally.summary(), pending=pending)
         late = [p.register for p in found if p.is_late(self._limits.alarm_ms)]

@@ -10,7 +10,6 @@ any moment: the positions in PostgreSQL say what was applied, and whoever owns a
     stop                                     what was read is committed within a budget, then the group is left
 """
 
-import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,11 +19,12 @@ from typing import Protocol
 
 import structlog
 
+from ingest.delays import Delays
 from ingest.domain.applying import Applied, Claims, Registry, Standing, Store
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
-from ingest.domain.progress import Progress
+from ingest.domain.progress import KafkaState, Progress
 from ingest.errors import FencedError, RegistryChangedError, TransientError
 
 _log = structlog.get_logger(__name__)
@@ -51,6 +51,9 @@ class Source(Protocol):
 
     def mirror(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Tell Kafka, for lag tools; nothing depends on it."""
+
+    def state(self) -> KafkaState:
+        """Tell what was known of the group and the logs a moment ago, without asking anybody."""
 
     def rejoin(self) -> None:
         """Give up all partitions and ask for an assignment again."""
@@ -110,23 +113,6 @@ class _InFlight:
     result: Future[Applied]
 
 
-class _Delays:
-    """How long to wait before the next try: longer each time, up to a bound."""
-
-    def __init__(self, limits: WorkerLimits) -> None:
-        self._limits = limits
-        self._next_ms = limits.retry_initial_ms
-
-    def take_s(self) -> float:
-        """Seconds to wait now; full jitter keeps workers that failed together from coming back together."""
-        delay_ms, self._next_ms = self._next_ms, min(self._next_ms * 2, self._limits.retry_max_ms)
-        return random.uniform(0.5, 1.0) * delay_ms / 1000  # noqa: S311
-
-    def reset(self) -> None:
-        """Begin again, after a success."""
-        self._next_ms = self._limits.retry_initial_ms
-
-
 class Worker:
     """One member of the consumer group: `run` returns after `stop`, or raises what a person must look at."""
 
@@ -144,7 +130,7 @@ class Worker:
         self._builder = BatchBuilder(limits.batch)
         self._in_flight: _InFlight | None = None
         self._claimed: dict[TopicPartition, int] = {}
-        self._claim_delays = _Delays(limits)
+        self._claim_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
         self._stopping = threading.Event()
         self._reported_at = self._checked_at = clock.now()
 
@@ -165,11 +151,12 @@ class Worker:
 
     def stop(self) -> None:
         """Ask `run` to finish; safe from a signal handler and from other threads."""
+        self.progress.loop.stopping = True
         self._stopping.set()
 
     def _step(self) -> None:
         try:
-            self._collect(self._poll())
+            self._collect(self._poll(self._limits.poll_max_messages, self._poll_timeout_s()))
             self._mirror_claims()
             self._settle()
             self._check_claims()
@@ -186,12 +173,13 @@ class Worker:
             self._rejoin()
         self._report()
 
-    def _poll(self) -> Sequence[Message]:
+    def _poll(self, most: int, timeout_s: float) -> Sequence[Message]:
         began = self._clock.now()
-        messages = self._source.poll(self._limits.poll_max_messages, self._poll_timeout_s())
-        # Without messages it was waiting, which says nothing about the work.
-        if messages:
-            self._spent("poll", began)
+        messages = self._source.poll(most, timeout_s)
+        # Without messages it was waiting, and there was nothing to do.
+        now = self._spent("poll" if messages else "idle", began)
+        self.progress.loop.turn(now)
+        self.progress.see(self._source.state(), now)
         return messages
 
     def _spent(self, phase: str, began: float) -> float:
@@ -246,9 +234,10 @@ class Worker:
             in_flight.result.set_result(self._apply(in_flight.batch))
         except BaseException as error:  # noqa: BLE001 - handed to the polling thread, which raises it
             in_flight.result.set_exception(error)
+        self.progress.loop.failing = False
 
     def _apply(self, batch: Batch) -> Applied:
-        delays = _Delays(self._limits)
+        delays = Delays(self._limits.retry_initial_ms, self._limits.retry_max_ms)
         doubtful = stale = False
         while True:
             try:
@@ -264,6 +253,7 @@ class Worker:
                 message = f"told to stop while the batch was failing: {problem}"
                 raise TransientError(message) from problem
             self.progress.retries += 1
+            self.progress.loop.failing = True
             delay_s = delays.take_s()
             _log.warning("batch failed, trying again", error=str(problem), delay_s=round(delay_s, 3))
             self._clock.sleep(delay_s, self._stopping)
@@ -296,7 +286,7 @@ class Worker:
             return False
         in_flight, self._in_flight = self._in_flight, None
         applied = in_flight.result.result()
-        self.progress.add(applied)
+        self.progress.add(in_flight.batch, applied)
         self._source.mirror(in_flight.batch.next_offsets)
         events = len(in_flight.batch.items)
         _log.debug("committed", batch_id=applied.batch_id, events=events, movements=applied.movements)
@@ -304,23 +294,27 @@ class Worker:
 
     def _wait_for_commit(self) -> None:
         """Hold reading back; after a while keep polling, paused, so that the group does not give us up."""
-        if self._settle(self._limits.stall_after_ms / 1000):
+        if self._held_back(self._limits.stall_after_ms / 1000):
             return
         _log.warning("waiting for PostgreSQL; reading is paused")
         self._source.pause()
         try:
-            while not self._stopping.is_set() and not self._settle(self._limits.poll_timeout_ms / 1000):
-                self._collect(self._source.poll(1, self._limits.poll_timeout_ms / 1000))
+            while not self._stopping.is_set() and not self._held_back(self._limits.poll_timeout_ms / 1000):
+                self._collect(self._poll(1, self._limits.poll_timeout_ms / 1000))
         finally:
             self._source.resume()
+
+    def _held_back(self, timeout_s: float) -> bool:
+        began = self._clock.now()
+        settled = self._settle(timeout_s)
+        self._spent("held_back", began)
+        return settled
 
     def _on_assigned(self, bounds: Sequence[LogBounds]) -> Sequence[Claim]:
         claims = self._store.claim(bounds) if bounds else Claims((), ())
         for topic_partition, error in claims.stopped:
-            self.progress.stopped[topic_partition] = error
             _log.error("partition stopped", topic_partition=str(topic_partition), error=str(error))
-        for claim in claims.taken:
-            self.progress.stopped.pop(claim.topic_partition, None)
+        self.progress.claim(claims, self._clock.now())
         self._builder.claim(claims.taken)
         self._claimed |= {claim.topic_partition: claim.next_offset for claim in claims.taken if claim.next_offset}
         self._claim_delays.reset()
@@ -332,11 +326,13 @@ class Worker:
         self._builder.release(partitions)
         if not lost:
             self._finish_in_flight(self._limits.revoke_budget_ms)
+        self.progress.release(partitions)
         _log.info("partitions lost" if lost else "partitions revoked", partitions=[str(p) for p in partitions])
 
     def _rejoin(self) -> None:
         self._builder.release(list(self._builder.claims))
         self._finish_in_flight(self._limits.revoke_budget_ms)
+        self.progress.release(list(self.progress.reaches))
         self._source.rejoin()
 
     def _finish_in_flight(self, budget_ms: int) -> None:
@@ -361,8 +357,9 @@ class Worker:
 
     def _read_registry(self) -> None:
         """Read the declarations, however long PostgreSQL takes to come up; gives up only when told to stop."""
-        delays = _Delays(self._limits)
+        delays = Delays(self._limits.retry_initial_ms, self._limits.retry_max_ms)
         while not self._stopping.is_set():
+            self.progress.loop.turn(self._clock.now())
             try:
                 self._registry = self._store.registry()
             except TransientError as error:

@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
 
 from ingest.observability.logs import configure_logs
+from ingest.observability.sink import BackgroundStream, unlocked
 from ingest.settings import Loaded, Settings, read_settings
 
 # Wider than the longest detail of a dead letter.
@@ -28,6 +30,17 @@ def loaded_settings() -> Loaded:
     loaded = read_settings()
     configure_logs(loaded.settings.log_level, loaded.settings.log_format)
     return loaded
+
+
+@contextmanager
+def logs_that_never_wait(settings: Settings) -> Iterator[BackgroundStream]:
+    """Let log lines be written by a thread of their own: whoever reads them, or stops reading, the work goes on."""
+    stream = BackgroundStream(unlocked(sys.stderr))
+    configure_logs(settings.log_level, settings.log_format, stream)
+    try:
+        yield stream
+    finally:
+        stream.drain()
 
 
 def stop_when_told(stop: Callable[[], None]) -> None:

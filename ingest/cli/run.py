@@ -1,11 +1,14 @@
 """`tallystream run`: one worker, until it is told to stop."""
 
 from ingest import wiring
-from ingest.cli.common import settings_for, stop_when_told
+from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
 
 
 def run() -> None:
     """Consume events and keep the registers. SIGTERM or Ctrl-C finishes the open batch; a second one stops at once."""
-    worker = wiring.build_worker(settings_for("postgres_dsn", "kafka_bootstrap_servers", "topics"))
-    stop_when_told(worker.stop)
-    worker.run()
+    settings = settings_for("postgres_dsn", "kafka_bootstrap_servers", "topics")
+    with logs_that_never_wait(settings) as log:
+        worker = wiring.build_worker(settings)
+        stop_when_told(worker.stop)
+        with wiring.watch_worker(settings, worker, lambda: log.dropped):
+            worker.run()

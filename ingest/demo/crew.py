@@ -44,7 +44,7 @@ class Crew:
     def batches_s(self) -> float:
         """The time that all batches took together."""
         # A list first, in one go: the workers write meanwhile.
-        return sum(sum(list(progress.seconds.values())) for progress in self.progress)
+        return sum(progress.batch_seconds.total for progress in self.progress)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

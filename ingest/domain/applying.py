@@ -39,12 +39,13 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a committed batch did; `seconds` splits its time by phase."""
+    """What a committed batch did; `registers` counts its movements by register, `seconds` splits its time by phase."""
 
     batch_id: int | None = None
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
     reasons: Mapping[Reason, int] = field(default_factory=dict)
     movements: int = 0
+    registers: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -19,12 +19,14 @@ import structlog
 
 from ingest.domain.messages import Message
 from ingest.domain.positions import TopicPartition
+from ingest.domain.progress import KafkaState, LogEnd
 from ingest.errors import OperatorError, SettingsError
 from ingest.kafka.bounds import ReadsBounds
 from ingest.kafka.broker_errors import ClientLog, Troubles, fatal, hopeless_from_the_start, outside_log, unreadable
 from ingest.kafka.confirming import Confirmer
 from ingest.kafka.options import Config
 from ingest.kafka.rebalance import Assignment, Key, OnAssigned, OnRevoked
+from ingest.kafka.statistics import EVERY_MS, Statistics
 
 # A partition that could not be claimed is offered again after this time; and one that the log does not go on for
 # is given up after it, even if what was read of it is not committed.
@@ -39,6 +41,7 @@ _MOST_UNCONFIRMED = 10_000
 _ANSWER_TIMEOUT_S = 5.0
 
 _MIRROR_AGAIN_S = 1.0
+_LOOK_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -61,9 +64,13 @@ class KafkaSource:
         self._mirror_again_at = 0.0
         self._assignment = Assignment(bounds, lambda _: (), lambda _partitions, _lost: None)
         self._ever_read = False
-        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit}
+        self._statistics = Statistics()
+        self._state = KafkaState(connected=False, joined=False)
+        self._look_at = 0.0
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "stats_cb": self._statistics.read}
+        own = {**callbacks, "statistics.interval.ms": EVERY_MS}
         try:
-            self._consumer = ck.Consumer(config | callbacks, logger=ClientLog())
+            self._consumer = ck.Consumer(config | own, logger=ClientLog())
         except (ck.KafkaException, ValueError, TypeError) as error:
             raise SettingsError(f"kafka_options: {error.args[0]}") from None
 
@@ -145,6 +152,13 @@ class KafkaSource:
                 found[tp] = high
         return found
 
+    def state(self) -> KafkaState:
+        """Tell what was known of the group and the logs a moment ago, without asking anybody."""
+        if self._clock() >= self._look_at:
+            self._look_at = self._clock() + _LOOK_EVERY_S
+            self._state = self._look()
+        return self._state
+
     def close(self) -> None:
         """Leave the group; the handlers are not asked."""
         self._assignment.forget(self._consumer)
@@ -156,6 +170,22 @@ class KafkaSource:
         closing.join(_CLOSE_TIMEOUT_S)
         if closing.is_alive():
             log.warning("the group could not be left in order; it will notice", waited_s=_CLOSE_TIMEOUT_S)
+
+    def _look(self) -> KafkaState:
+        held = [TopicPartition(*key) for key in sorted(self._assignment.next_offsets)]
+        ends = {tp: self._end(tp, high) for tp, high in self.high_watermarks(held).items()}
+        known = self._statistics
+        return KafkaState(known.connected, known.joined, ends, frozenset(self._assignment.waiting()))
+
+    def _end(self, tp: TopicPartition, high: int) -> LogEnd:
+        """The log's end for us: markers of transactions behind the last record are nothing to wait for."""
+        fetched = self._statistics.fetched.get(tp)
+        if fetched is None:
+            return LogEnd(high)
+        key = tp.topic, tp.partition
+        is_level = fetched.next_offset >= high and not self._assignment.paused and key not in self._skipped
+        end = self._assignment.next_offsets[key] if is_level else high
+        return LogEnd(end, max(0, fetched.high - fetched.stable))
 
     def _subscribe(self) -> None:
         assignment = self._assignment

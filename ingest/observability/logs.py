@@ -8,12 +8,13 @@ tracebacks included; and a traceback never shows the values of variables.
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from ingest.domain.redaction import HIDDEN, names_secret, without_secrets
+from ingest.observability.sink import Stream
 
 # A line longer than this helps nobody and breaks collectors of logs.
 MAX_TEXT = 8192
@@ -26,7 +27,7 @@ _LIBRARIES = ("psycopg", "psycopg.pool", "librdkafka", "asyncio")
 def configure_logs(
     level: Literal["debug", "info", "warning", "error"] = "info",
     form: Literal["auto", "human", "json"] = "auto",
-    stream: TextIO | None = None,
+    stream: Stream | None = None,
 ) -> None:
     """Send structlog and the standard library's logging to one place, in one form."""
     stream = stream or sys.stderr
@@ -90,7 +91,7 @@ def _clean(value: object, depth: int) -> object:
     return value if value is None or isinstance(value, bool | int | float) else _clean(str(value), depth)
 
 
-def _renderers(stream: TextIO, *, human: bool) -> list[Processor]:
+def _renderers(stream: Stream, *, human: bool) -> list[Processor]:
     if human:
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]

@@ -249,4 +249,5 @@ def _applied(plan: Plan, batch_id: int, seconds: Mapping[str, float]) -> Applied
     for counts in plan.outcomes.values():
         outcomes.update(counts)
     reasons = Counter(refusal.reason for refusal in plan.refusals)
-    return Applied(batch_id, outcomes, reasons, sum(plan.movements.values()), seconds)
+    registers = {register.register: register.movements for register in plan.registers}
+    return Applied(batch_id, outcomes, reasons, sum(plan.movements.values()), registers, seconds)

@@ -182,6 +182,24 @@ class Settings(BaseModel):
     max_recorder_length: int = Field(default=200, ge=1, le=2000, description="Longest recorder, in characters.")
     max_id_length: int = Field(default=200, ge=1, le=2000, description="Longest event id, in characters.")
 
+    # Health, metrics and the status page
+    http_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        max_length=253,
+        description="Address at which `run` and `compact` serve /live, /ready, /metrics and the status page;"
+        " 0.0.0.0 in a container.",
+    )
+    http_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port for that; not set means the first free one from 9480 to 9489, and 0 none at all.",
+    )
+    live_timeout_ms: Milliseconds = Field(
+        default=5 * MINUTE, description="Time without a turn of the process's loop after which /live fails."
+    )
+
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
     log_format: Literal["auto", "human", "json"] = Field(
@@ -236,6 +254,7 @@ _ORDER = (
         "the group would expel the worker while it finishes its batch",
     ),
     ("flush_after_ms", "max_poll_interval_ms", "the group would expel the worker while it fills its batch"),
+    ("statement_timeout_ms", "live_timeout_ms", "a process that waits for PostgreSQL is alive"),
 )
 
 

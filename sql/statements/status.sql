@@ -16,3 +16,20 @@ LEFT JOIN LATERAL (
 ) AS b ON true
 WHERE p.consumer_group = %(consumer_group)s
 ORDER BY p.topic, p.partition;
+
+-- name: takes_writes
+-- Whether this server takes writes.
+SELECT NOT pg_is_in_recovery();
+
+-- name: count_waiting_dead_letters
+-- Dead letters that nobody has settled, by reason.
+SELECT d.reason, count(*) FROM {schema}._dead_letters AS d WHERE d.state = 'waiting' GROUP BY d.reason ORDER BY d.reason;
+
+-- name: newest_waiting_dead_letters
+-- The newest of them, without anything that their events said.
+SELECT d.id, d.reason, d.register, p.topic, p.partition, d.event_offset, d.created_at
+FROM {schema}._dead_letters AS d
+LEFT JOIN {schema}._positions AS p ON d.position_id = p.id
+WHERE d.state = 'waiting'
+ORDER BY d.id DESC
+LIMIT %(most)s;

@@ -10,6 +10,7 @@ from random import Random
 
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
+from ingest.domain.progress import KafkaState, LogEnd
 from tests.simulation.log import PartitionLog
 from tests.simulation.scheduler import Process, Scheduler, Signal
 from tests.simulation.server import Server
@@ -136,6 +137,12 @@ class SimulatedSource:
             assert offset <= self._server.furthest[where], f"{where}: {offset} was told, and was never committed"
             if where in self._next:
                 self._committed[where] = offset
+
+    def state(self) -> KafkaState:
+        """What librdkafka would tell about itself."""
+        ends = {where: LogEnd(self._group.logs[where].bounds.high) for where in self._next}
+        unclaimed = frozenset(self._given - self._next.keys())
+        return KafkaState(connected=self._group.is_up, joined=not self.expelled, ends=ends, unclaimed=unclaimed)
 
     def rejoin(self) -> None:
         """Give up all partitions; the group may not even notice."""

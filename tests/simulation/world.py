@@ -12,7 +12,7 @@ from random import Random
 
 from ingest.domain.applying import Applied, Registry
 from ingest.domain.batches import BatchLimits, Decoded
-from ingest.domain.messages import Event, EventType, Message, Reason, Refusal
+from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.positions import TopicPartition, check_position
 from ingest.errors import PositionError
 from ingest.worker import Worker, WorkerLimits
@@ -351,4 +351,4 @@ def _decode(registry: Registry, message: Message) -> Decoded:
     _, register, recorder, event_id = (message.value or b"").decode().split()
     if register not in registry.registers:
         return Refusal(message, Reason.UNKNOWN_REGISTER, "register", f"version {registry.version}")
-    return Event(message, EventType.MOVEMENT, register, recorder, event_id, None, (), 0, 0)
+    return Event(message, EventType.MOVEMENT, register, recorder, event_id, None, Movements(), 0, 0)

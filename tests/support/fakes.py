@@ -15,6 +15,7 @@ from ingest.domain.batches import Batch, Decoded
 from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
+from ingest.domain.progress import KafkaState, LogEnd
 from ingest.errors import FencedError, PositionError, RegistryChangedError, TransientError
 from tests.support.events import INVENTORY
 
@@ -240,6 +241,10 @@ class FakeSource:
         self.rejoined += 1
         self._next.clear()
         self._waiting = True
+
+    def state(self) -> KafkaState:
+        held = {tp: LogEnd(len(self.log[tp])) for tp in self._next}
+        return KafkaState(connected=True, joined=True, ends=held, unclaimed=frozenset(self.log.keys() - held.keys()))
 
     def close(self) -> None:
         self.closed = True

@@ -125,7 +125,7 @@ def test_time_is_counted_by_phase(bench: Callable[..., Bench]) -> None:
         gate.set()
 
     one.run(take_three_seconds, wait_for_nothing)
-    assert one.worker.progress.seconds == {"poll": 3.0, "decode": 0.0}
+    assert one.worker.progress.seconds == {"poll": 3.0, "decode": 0.0, "idle": 50.0}
     assert one.worker.progress.summary()["seconds"] == {"poll": 3.0, "decode": 0.0}
 
 

@@ -1,0 +1,20 @@
+"""How long to wait before something is tried again."""
+
+import random
+
+
+class Delays:
+    """Longer each time, up to a bound; with jitter, so that what failed together does not come back together."""
+
+    def __init__(self, initial_ms: int, max_ms: int) -> None:
+        self._initial_ms = self._next_ms = initial_ms
+        self._max_ms = max_ms
+
+    def take_s(self) -> float:
+        """Seconds to wait now."""
+        delay_ms, self._next_ms = self._next_ms, min(self._next_ms * 2, self._max_ms)
+        return random.uniform(0.5, 1.0) * delay_ms / 1000  # noqa: S311
+
+    def reset(self) -> None:
+        """Begin again, after a success."""
+        self._next_ms = self._initial_ms
