@@ -26,8 +26,8 @@ FIRST_MONTH = "2026-03-01"
 SESSION_TIMEOUT_MS = "1200000"
 DERIVED = ("totals_day", "totals_month", "totals_year", "balance_cache")
 
-OWNERS = "SELECT count(*) FROM accum._positions GROUP BY owner HAVING owner IS NOT NULL"
-READ = "SELECT coalesce(sum(next_offset), 0)::bigint FROM accum._positions"
+OWNERS = "SELECT count(*) FROM accum._positions WHERE topic = %s GROUP BY owner"
+READ = "SELECT coalesce(sum(next_offset), 0)::bigint FROM accum._positions WHERE topic = %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Crew:
 
             def shared() -> bool:
                 self.look_after()
-                shares = [row[0] for row in connection.execute(OWNERS.encode()).fetchall()]
+                shares = [row[0] for row in connection.execute(OWNERS.encode(), [self.topic]).fetchall()]
                 return len(shares) == count and sum(shares) == PARTITIONS and max(shares) - min(shares) <= 1
 
             wait_until(shared, JOIN_TIMEOUT_S, f"{count} workers share {PARTITIONS} partitions")
@@ -93,7 +93,7 @@ class Crew:
 
             def read() -> bool:
                 self.look_after()
-                row = connection.execute(READ.encode()).fetchone()
+                row = connection.execute(READ.encode(), [self.topic]).fetchone()
                 return row is not None and row[0] >= events
 
             wait_until(read, READ_TIMEOUT_S, f"{events} events are read")

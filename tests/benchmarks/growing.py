@@ -1,0 +1,80 @@
+"""Whether speed lasts: the same stream into a register with 1 million movements, and into the same one with 50 million.
+
+Movements are spread over a year; the stream is about the last two days, with one document in ten from anywhere. What
+is there already is inserted by SQL, through the same triggers.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from tests.benchmarks.figures import Figure
+from tests.benchmarks.loads import NAME, Shape, documents, event_of
+from tests.benchmarks.stage import Stage
+from tests.benchmarks.streaming import Run, explain, stream
+from tests.support.postgres import Database
+
+SHAPE = Shape(cells=10_000, lines=10, days=360, lot=False)
+SMALL, LARGE = 1_000_000, 50_000_000
+STREAMED = 500_000
+STEP = 250_000
+
+INSERT = f"""
+    INSERT INTO accum.{NAME}_movements (recorder, period, warehouse, product, quantity, amount)
+    SELECT
+        'old' || n / 10, timestamptz '2026-03-01 08:00+00' + (n / 10)::bigint * 7919 %% 360 * interval '1 day',
+        n::bigint * 7907 %% 10, n::bigint * 7901 / 10 %% 1000, n %% 100 + 1, n %% 10000
+    FROM generate_series(%s::int, %s::int) AS n
+"""  # noqa: S608
+CREATE_PARTITIONS = """
+    SELECT accum._ensure_partitions('bench', array_agg(d::date))
+    FROM generate_series(timestamp '2026-03-01', timestamp '2027-03-01', interval '1 month') AS d
+"""
+COUNT = f"SELECT count(*) FROM accum.{NAME}_movements"  # noqa: S608
+
+
+def measure(stage: Stage, name: str) -> list[Figure]:
+    """One database that grows; before and after, the same stream so many times."""
+    small, large = stage.size(SMALL, STEP), stage.size(LARGE, STEP)
+    rates: list[list[Run]] = []
+    streamed = 0
+    with stage.database(SHAPE.declaration()) as database:
+        with database.connect() as connection:
+            connection.execute(CREATE_PARTITIONS)
+        there = 0
+        for size in (small, large):
+            there = grow(database, there, size)
+            runs = []
+            for _ in range(stage.rounds):
+                runs.append(_stream(stage, database, f"s{streamed}-"))
+                streamed += runs[-1].movements
+            rates.append(runs)
+            with database.connect() as connection:
+                assert connection.execute(COUNT.encode()).fetchone() == (there + streamed,)
+    figure = _compare(name, small, large, *rates)
+    explain(figure, rates[-1])
+    return [figure]
+
+
+def grow(database: Database, there: int, size: int) -> int:
+    """Inserts what is missing, and lets PostgreSQL take care of its tables as it would have meanwhile."""
+    with database.connect() as connection:
+        for start in range(there, size, STEP):
+            connection.execute(INSERT.encode(), [start, min(start + STEP, size) - 1])
+        connection.execute("VACUUM ANALYZE")
+    return size
+
+
+def _stream(stage: Stage, database: Database, prefix: str) -> Run:
+    movements = stage.size(STREAMED, SHAPE.lines)
+    made = [(d.recorder.encode(), event_of(SHAPE, d)) for d in documents(SHAPE, movements, prefix=prefix)]
+    return stream(stage, database, partial(list, made), movements)
+
+
+def _compare(name: str, small: int, large: int, before: list[Run], after: list[Run]) -> Figure:
+    first, last = (sorted(run.rate for run in runs)[len(runs) // 2] for runs in (before, after))
+    what = f"throughput at {large:,} movements"
+    details = {"movements/s then": last, f"movements/s at {small:,}": first}
+    return Figure(name, what, last / first, against=f"at {small:,}", floor=0.85, goal=0.85, details=details)
+
+
+ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {"growth": measure}

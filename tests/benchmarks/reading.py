@@ -1,0 +1,123 @@
+"""Reads, verification and rebuilding, with a million movements of 10,000 cells in a register.
+
+A read is timed as a client sees it, the round trip included, in turns with a bare index lookup of one row.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+import psycopg
+
+from tests.benchmarks.figures import Figure, say
+from tests.benchmarks.loads import NAME, SEED, Shape, make_load
+from tests.benchmarks.stage import Stage, sums_in
+from tests.support.postgres import Database
+
+SHAPE = Shape(cells=10_000, lines=10, days=90, days_of_most=0, lot=False)
+MOVEMENTS = 1_000_000
+CALLS = 400
+SCANS = 5
+
+LOOKUP = f"SELECT quantity, amount FROM accum.{NAME}_balance_cache WHERE dim_hash = %s"  # noqa: S608
+COLUMNS = ", ".join(SHAPE.columns)
+COPY = f"COPY accum.{NAME}_movements (recorder, period, position_id, event_offset, batch_id, {COLUMNS}) FROM STDIN"
+SCAN = f"SELECT count(*), sum(quantity), sum(amount) FROM accum.{NAME}_movements"  # noqa: S608
+BALANCE = "SELECT bench_balance(%s)"
+BALANCE_AT = "SELECT bench_balance(%s, %s)"
+TURNOVER = "SELECT bench_turnover('2026-04-01', '2026-04-30', NULL, '[\"warehouse\"]')"
+
+
+def fill(stage: Stage, database: Database) -> tuple[int, list[int]]:
+    """Copies the movements by hand, as a loader would; returns how many, and the sums."""
+    load = make_load(SHAPE, stage.size(MOVEMENTS, SHAPE.lines))
+    with database.connect(options="-c timezone=UTC") as connection:
+        connection.execute("SELECT accum._ensure_partitions('bench', '{2026-03-01,2026-04-01,2026-05-01}')")
+        for _, block in load.blocks:
+            with connection.cursor().copy(COPY.encode()) as copy:
+                copy.write(block)
+        connection.execute("VACUUM ANALYZE")
+        assert sums_in(connection, "balance_cache") == tuple(load.sums)
+    return load.movements, load.sums
+
+
+def timed(connection: psycopg.Connection, statement: str, parameters: Sequence[object] = ()) -> float:
+    """Milliseconds from the call to the last row; prepared, as an application's driver does it."""
+    began = time.perf_counter()
+    connection.execute(statement.encode(), parameters, prepare=True).fetchall()
+    return (time.perf_counter() - began) * 1000
+
+
+def measure_reads(stage: Stage, name: str) -> list[Figure]:
+    """Balances now and at a date, of one cell and of one warehouse."""
+    rng = random.Random(SEED)
+    took: dict[str, list[float]] = {}
+    with stage.database(SHAPE.declaration()) as database:
+        fill(stage, database)
+        with database.connect(options="-c search_path=accum") as connection:
+            keys = [row[0] for row in connection.execute("SELECT dim_hash FROM bench_balance_cache").fetchall()]
+            for _ in range(CALLS):
+                cell = f'{{"warehouse": {rng.randrange(10)}, "product": {rng.randrange(1000)}}}'
+                product = f'{{"product": {rng.randrange(1000)}}}'
+                warehouse = f'{{"warehouse": {rng.randrange(10)}}}'
+                day = f"2026-04-{rng.randrange(1, 31):02}"
+                for what, statement, parameters in (
+                    ("a bare index lookup of one row", LOOKUP, [rng.choice(keys)]),
+                    ("balance, all dimensions", BALANCE, [cell]),
+                    ("balance at a date, all dimensions", BALANCE_AT, [cell, day]),
+                    ("balance, one dimension (10 cells)", BALANCE, [product]),
+                    ("balance, one dimension (1,000 cells)", BALANCE, [warehouse]),
+                    ("balance at a date, one dimension (10 cells)", BALANCE_AT, [product, day]),
+                    ("balance at a date, one dimension (1,000 cells)", BALANCE_AT, [warehouse, day]),
+                ):
+                    took.setdefault(what, []).append(timed(connection, statement, parameters))
+    limits = {"balance, all dimensions": 0.1, "balance at a date, all dimensions": 0.3}
+    lookup = median(took["a bare index lookup of one row"])
+    return [
+        _said(
+            Figure(
+                name, what, median(times), "ms",
+                goal=None if times is took["a bare index lookup of one row"] else limits.get(what, 3.0),
+                details={"lookups": median(times) / lookup, "p99 ms": sorted(times)[len(times) * 99 // 100]},
+            )
+        )
+        for what, times in took.items()
+    ]  # fmt: skip
+
+
+def measure_care(stage: Stage, name: str) -> list[Figure]:
+    """Month turnover, verification and rebuilding, in turns with a scan of the movements."""
+    took: dict[str, list[float]] = {}
+    with stage.database(SHAPE.declaration()) as database:
+        movements, _ = fill(stage, database)
+        with database.connect(options="-c search_path=accum") as connection:
+            for _ in range(SCANS):
+                for what, statement in (
+                    ("sequential scan of the movements", SCAN),
+                    ("month turnover by one dimension", TURNOVER),
+                    ("verify", "SELECT * FROM register_verify('bench') WHERE status <> 'OK'"),
+                    ("rebuild totals", "SELECT register_rebuild_totals('bench')"),
+                ):
+                    took.setdefault(what, []).append(timed(connection, statement) / 1000)
+            rows = connection.execute("SELECT * FROM register_verify('bench') WHERE status <> 'OK'").fetchall()
+            assert not rows, rows[:3]
+    scan = median(took["sequential scan of the movements"])
+    return [
+        _said(
+            Figure(
+                name, what, median(times), "s",
+                goal=2.0 * movements / 1_000_000 if what == "verify" else None,
+                details={"scans": median(times) / scan, "movements": movements},
+            )
+        )
+        for what, times in took.items()
+    ]  # fmt: skip
+
+
+def _said(figure: Figure) -> Figure:
+    say(f"{figure.line()}\n    {figure.explained()}")
+    return figure
+
+
+ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {"reads": measure_reads, "care": measure_care}

@@ -1,0 +1,131 @@
+"""How long it takes until an event can be read in the tables, at half of the load that the worker can bear.
+
+Events are produced at an even pace. Kafka's delivery report tells an event's partition and offset; an observer looks at
+the positions in PostgreSQL all the time, and an event is visible when its partition's position has passed it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from ingest.kafka.options import producer_config
+from tests.benchmarks.figures import Figure, say
+from tests.benchmarks.loads import Load, Shape, make_load
+from tests.benchmarks.stage import Stage
+from tests.benchmarks.streaming import check, crew, stream
+from tests.support.postgres import Database
+
+SHAPE = Shape(cells=1000)
+CAPACITY = 200_000
+SECONDS = 20.0
+TICK_S = 0.005
+LOOK_S = 0.002
+LAST_LOOK_S = 30.0
+POSITIONS = "SELECT partition, next_offset FROM accum._positions"
+
+
+@dataclass(slots=True)
+class Sightings:
+    """When which position was seen first, and when which event was sent."""
+
+    seen: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
+    sent: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def look(self, database: Database, stop: threading.Event) -> None:
+        """Watches the positions until told to stop."""
+        with database.connect() as connection:
+            while not stop.wait(LOOK_S):
+                rows = connection.execute(POSITIONS.encode(), prepare=True).fetchall()
+                now = time.perf_counter()
+                for partition, next_offset in rows:
+                    found = self.seen.setdefault(partition, [])
+                    if not found or found[-1][1] < next_offset:
+                        found.append((now, next_offset))
+
+    def note(self, at: float, error: KafkaError | None, message: Message) -> None:
+        """A delivery report."""
+        assert error is None, error
+        partition, offset = message.partition(), message.offset()
+        assert partition is not None
+        assert offset is not None
+        self.sent.append((partition, offset, at))
+
+    def complete(self) -> bool:
+        """Whether everything that was sent has been seen."""
+        last: dict[int, int] = {}
+        for partition, offset, _ in self.sent:
+            last[partition] = max(offset, last.get(partition, 0))
+        return all(self.seen.get(p) and self.seen[p][-1][1] > offset for p, offset in last.items())
+
+    def waits_ms(self) -> list[float]:
+        """How long each event took, in order of length."""
+        waits = []
+        places = dict.fromkeys(self.seen, 0)
+        for partition, offset, at in sorted(self.sent):
+            found, place = self.seen[partition], places[partition]
+            while found[place][1] <= offset:
+                place += 1
+            places[partition] = place
+            waits.append((found[place][0] - at) * 1000)
+        return sorted(waits)
+
+
+def measure(stage: Stage, name: str) -> list[Figure]:
+    """First what the worker can do, then half of it for some seconds."""
+    capacity_load = make_load(SHAPE, stage.size(CAPACITY, SHAPE.lines))
+    with stage.database(SHAPE.declaration()) as database:
+        capacity = stream(stage, database, partial(list, capacity_load.events), len(capacity_load.events)).rate
+    rate = capacity / 2
+    load = make_load(SHAPE, int(rate * max(2.0, SECONDS * min(1.0, stage.factor))) * SHAPE.lines)
+    with stage.database(SHAPE.declaration()) as database:
+        waits = run(stage, database, load, rate)
+        check(database, load)
+    details = {"events/s": rate, "movements/s": rate * SHAPE.lines, "longest ms": waits[-1]}
+    figures = [
+        Figure(name, "event produced to visible at half load, p50", waits[len(waits) // 2], "ms", details=details),
+        Figure(name, "the same, p99", waits[len(waits) * 99 // 100], "ms", goal=250.0, details=details),
+    ]
+    for figure in figures:
+        say(f"{figure.line()}\n    {figure.explained()}")
+    return figures
+
+
+def run(stage: Stage, database: Database, load: Load, rate: float) -> Sequence[float]:
+    """Produces the load at this many events a second; returns the waiting times."""
+    sightings, stop = Sightings(), threading.Event()
+    producer = Producer(producer_config(stage.broker.bootstrap_servers, {}))
+    with crew(stage, database, 1) as made:
+        observer = threading.Thread(target=sightings.look, args=(database, stop))
+        observer.start()
+        try:
+            _produce(producer, made.topic, load, rate, sightings)
+            deadline = time.perf_counter() + LAST_LOOK_S
+            while not sightings.complete():
+                assert time.perf_counter() < deadline, "the last events were not seen"
+                made.look_after()
+                time.sleep(TICK_S)
+        finally:
+            stop.set()
+            observer.join()
+        made.stop()
+    return sightings.waits_ms()
+
+
+def _produce(producer: Producer, topic: str, load: Load, rate: float, sightings: Sightings) -> None:
+    began, sent = time.perf_counter(), 0
+    while sent < len(load.events):
+        due = min(len(load.events), int((time.perf_counter() - began) * rate) + 1)
+        for key, value in load.events[sent:due]:
+            at = time.perf_counter()
+            producer.produce(topic, value, key, on_delivery=partial(sightings.note, at))
+        sent = due
+        producer.poll(0)
+        time.sleep(TICK_S)
+    producer.flush()
+
+
+ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {"latency": measure}
