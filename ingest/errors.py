@@ -45,9 +45,9 @@ class RegisterError(OperatorError):
 
 
 class PositionError(OperatorError):
-    """A stored position and the topic's log contradict each other: that partition stops.
+    """A partition stops: its position and the topic's log contradict each other, or its events are refused one by one.
 
-    Going on would skip or repeat events, so a person decides; the position is left as it is.
+    Going on would skip or repeat events, or refuse them all, so a person decides; the position is left as it is.
     """
 
 

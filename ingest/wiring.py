@@ -1,5 +1,6 @@
 """Builds the program's parts from the settings: the one place where the borders meet."""
 
+import getpass
 import os
 import socket
 import threading
@@ -12,11 +13,13 @@ from functools import partial
 from typing import Any
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
+from ingest.domain import moves
 from ingest.domain.applying import Applied, Registry
 from ingest.domain.batches import BatchLimits, Decoded
 from ingest.domain.decoding import Decoder
 from ingest.domain.health import compactor_health, worker_health
 from ingest.domain.messages import Limits, Message
+from ingest.domain.moves import Move, Wish
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.progress import Progress, Tally
 from ingest.domain.registers import Register
@@ -30,14 +33,14 @@ from ingest.observability.lookout import Lookout
 from ingest.observability.metrics import COMPACTOR, WORKER
 from ingest.observability.monitor import Monitor
 from ingest.observability.status import compactor_status, worker_status
-from ingest.postgres import care, dead_letters, explaining, migrations, registers
+from ingest.postgres import care, dead_letters, explaining, migrations, moving, registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.compacting import DeltaStore, read_pending
 from ingest.postgres.connections import Database, check_dsn
 from ingest.postgres.contention import ContentionWatch
 from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.overview import Overlook
-from ingest.postgres.status import read_positions
+from ingest.postgres.status import read_positions, read_streaks
 from ingest.settings import Settings
 from ingest.worker import Worker, WorkerLimits
 
@@ -157,7 +160,12 @@ def read_status(settings: Settings) -> Status:
         bounds = {bound.topic_partition: bound for bound in bounds_reader(settings).read(wanted)}
         if len(bounds) < len(wanted):
             broker_problem = f"{settings.kafka_bootstrap_servers} did not tell about every partition"
-    partitions = tuple(describe_position(p, bounds.get(TopicPartition(p.topic, p.partition))) for p in positions)
+    streaks = read_streaks(access, positions, settings.max_dead_letters_in_a_row)
+    partitions = tuple(
+        describe_position(p, bounds.get(where), streaks.get(where))
+        for p in positions
+        for where in (TopicPartition(p.topic, p.partition),)
+    )
     letters, pending = dead_letters.count_dead_letters(access), read_pending(access)
     return Status(settings.group, partitions, tuple(letters), tuple(pending), broker_problem)
 
@@ -176,11 +184,34 @@ def explain(settings: Settings, recorder: str, register: str | None, most: int) 
     return explaining.explain(access, names, recorder, most)
 
 
+def plan_move(settings: Settings, wish: Wish) -> Move:
+    """Say what moving a position would do; nothing is moved yet."""
+    where = wish.topic_partition
+    stored = {TopicPartition(p.topic, p.partition): p for p in read_positions(database(settings), settings.group)}
+    bounds = {bound.topic_partition: bound for bound in bounds_reader(settings).read([where])}
+    return moves.plan_move(wish, stored.get(where), bounds.get(where))
+
+
+def move_position(settings: Settings, move: Move, reason: str) -> moving.Moved:
+    """Move a position as planned, and record it."""
+    return moving.move_position(database(settings), settings.group, move, reason, operator_name())
+
+
+def resume_position(settings: Settings, topic_partition: TopicPartition, reason: str) -> int:
+    """Let a partition go on that was stopped for its dead letters; returns how many there were in a row."""
+    return moving.resume_position(database(settings), settings.group, topic_partition, reason, operator_name())
+
+
+def list_moves(settings: Settings, most: int) -> list[moving.RecordedMove]:
+    """Return what people did to the positions of the group."""
+    return moving.list_moves(database(settings), settings.group, most)
+
+
 def build_worker(settings: Settings) -> Worker:
     """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
     access = database(settings)
     migrations.check(access)
-    store = BatchStore(access, settings.group, worker_name())
+    store = BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row)
     decoding = Decoding(settings.limits())
     return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings), Threads())
 
@@ -308,12 +339,22 @@ def worker_limits(settings: Settings) -> WorkerLimits:
         retry_max_ms=settings.retry_max_ms,
         revoke_budget_ms=settings.revoke_budget_ms,
         stop_budget_ms=settings.stop_budget_ms,
+        check_every_ms=settings.position_check_ms,
     )
 
 
 def worker_name() -> str:
     """Return a name that tells an operator which process it is: host and process id."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def operator_name() -> str:
+    """Return who is at the keyboard: the machine's user and its name. A database role is often shared."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that its machine does not know
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 class SteadyClock:

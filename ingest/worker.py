@@ -7,6 +7,7 @@ any moment: the positions in PostgreSQL say what was applied, and whoever owns a
     a declaration changed                    decoded again
     somebody else owns a partition           everything in memory is dropped, the group is joined anew
     a partition's log and position disagree  that partition is not read; the others are
+    a partition's events are all refused     after so many it is not read on; a person decides
     stop                                     what was read is committed within a budget, then the group is left
 """
 
@@ -20,7 +21,7 @@ from typing import Protocol
 import structlog
 
 from ingest.delays import Delays
-from ingest.domain.applying import Applied, Claims, Registry, Standing, Store
+from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop, Store
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
@@ -133,6 +134,7 @@ class Worker:
         self._claim_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
         self._stopping = threading.Event()
         self._reported_at = self._checked_at = clock.now()
+        self._has_stopped_some = False
 
     def run(self) -> None:
         """Apply events until told to stop."""
@@ -159,6 +161,8 @@ class Worker:
             self._collect(self._poll(self._limits.poll_max_messages, self._poll_timeout_s()))
             self._mirror_claims()
             self._settle()
+            if self._has_stopped_some:
+                self._rejoin()
             self._check_claims()
             if self._builder.is_due(self._clock.now()):
                 self._submit()
@@ -287,10 +291,20 @@ class Worker:
         in_flight, self._in_flight = self._in_flight, None
         applied = in_flight.result.result()
         self.progress.add(in_flight.batch, applied)
-        self._source.mirror(in_flight.batch.next_offsets)
+        stopped_at = {stop.topic_partition: stop.next_offset for stop in applied.stopped}
+        self._source.mirror({**in_flight.batch.next_offsets, **stopped_at})
+        self._give_up(applied.stopped)
         events = len(in_flight.batch.items)
         _log.debug("committed", batch_id=applied.batch_id, events=events, movements=applied.movements)
         return True
+
+    def _give_up(self, stopped: Sequence[Stop]) -> None:
+        """Read no more of these partitions: the next claim refuses them until a person has decided."""
+        for stop in stopped:
+            self.progress.stopped[stop.topic_partition] = stop.error
+            _log.error("partition stopped", topic_partition=str(stop.topic_partition), error=str(stop.error))
+            self._has_stopped_some = True
+        self._builder.release([stop.topic_partition for stop in stopped])
 
     def _wait_for_commit(self) -> None:
         """Hold reading back; after a while keep polling, paused, so that the group does not give us up."""
@@ -333,6 +347,7 @@ class Worker:
         self._builder.release(list(self._builder.claims))
         self._finish_in_flight(self._limits.revoke_budget_ms)
         self.progress.release(list(self.progress.reaches))
+        self._has_stopped_some = False
         self._source.rejoin()
 
     def _finish_in_flight(self, budget_ms: int) -> None:

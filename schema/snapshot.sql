@@ -150,6 +150,35 @@ CREATE TABLE accum._migrations (
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 
+CREATE TABLE accum._position_moves (
+    id bigint NOT NULL,
+    position_id integer NOT NULL,
+    retired_position_id integer,
+    action text NOT NULL,
+    from_offset bigint,
+    to_offset bigint NOT NULL,
+    from_topic_id text,
+    to_topic_id text,
+    log_start bigint,
+    log_end bigint,
+    dead_letters_in_a_row integer NOT NULL,
+    reason text NOT NULL,
+    client text NOT NULL,
+    done_by text DEFAULT SESSION_USER NOT NULL,
+    done_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT _position_moves_action_check CHECK ((action = ANY (ARRAY['set'::text, 'resume'::text]))),
+    CONSTRAINT _position_moves_reason_check CHECK ((reason ~ '[^[:space:]]'::text))
+);
+
+ALTER TABLE accum._position_moves ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME accum._position_moves_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE accum._positions (
     id integer NOT NULL,
     consumer_group text NOT NULL,
@@ -161,6 +190,8 @@ CREATE TABLE accum._positions (
     owner text NOT NULL,
     last_event_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    dead_letters_in_a_row integer DEFAULT 0 NOT NULL,
+    retired_at timestamp with time zone,
     CONSTRAINT _positions_next_offset_check CHECK ((next_offset >= 0))
 )
 WITH (fillfactor='50');
@@ -178,6 +209,14 @@ CREATE TABLE accum._registry_version (
     only_row boolean DEFAULT true NOT NULL,
     version bigint NOT NULL,
     CONSTRAINT _registry_version_only_row_check CHECK (only_row)
+);
+
+CREATE TABLE accum._skipped_offsets (
+    position_id integer NOT NULL,
+    first_offset bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    move_id bigint NOT NULL,
+    CONSTRAINT _skipped_offsets_check CHECK ((first_offset < next_offset))
 );
 
 CREATE TABLE accum._templates (
@@ -365,8 +404,8 @@ ALTER TABLE ONLY accum._maintenance
 ALTER TABLE ONLY accum._migrations
     ADD CONSTRAINT _migrations_pkey PRIMARY KEY (name);
 
-ALTER TABLE ONLY accum._positions
-    ADD CONSTRAINT _positions_consumer_group_topic_partition_key UNIQUE (consumer_group, topic, partition);
+ALTER TABLE ONLY accum._position_moves
+    ADD CONSTRAINT _position_moves_pkey PRIMARY KEY (id);
 
 ALTER TABLE ONLY accum._positions
     ADD CONSTRAINT _positions_pkey PRIMARY KEY (id);
@@ -376,6 +415,9 @@ ALTER TABLE ONLY accum._registers
 
 ALTER TABLE ONLY accum._registry_version
     ADD CONSTRAINT _registry_version_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY accum._skipped_offsets
+    ADD CONSTRAINT _skipped_offsets_pkey PRIMARY KEY (position_id, first_offset);
 
 ALTER TABLE ONLY accum._templates
     ADD CONSTRAINT _templates_pkey PRIMARY KEY (name);
@@ -410,6 +452,10 @@ CREATE INDEX _dead_letters_id_idx ON accum._dead_letters USING btree (id) WHERE 
 
 CREATE INDEX _dead_letters_id_idx1 ON accum._dead_letters USING btree (id) WHERE (relayed_at IS NULL);
 
+CREATE INDEX _position_moves_position_id_idx ON accum._position_moves USING btree (position_id);
+
+CREATE UNIQUE INDEX _positions_key ON accum._positions USING btree (consumer_group, topic, partition) WHERE (retired_at IS NULL);
+
 CREATE INDEX inventory_movements_dim_hash_period_idx ON ONLY accum.inventory_movements USING btree (dim_hash, period);
 
 CREATE INDEX inventory_movements_recorder_idx ON ONLY accum.inventory_movements USING btree (recorder);
@@ -443,3 +489,15 @@ ALTER TABLE ONLY accum._batches
 
 ALTER TABLE ONLY accum._dead_letters
     ADD CONSTRAINT _dead_letters_position_id_fkey FOREIGN KEY (position_id) REFERENCES accum._positions(id);
+
+ALTER TABLE ONLY accum._position_moves
+    ADD CONSTRAINT _position_moves_position_id_fkey FOREIGN KEY (position_id) REFERENCES accum._positions(id);
+
+ALTER TABLE ONLY accum._position_moves
+    ADD CONSTRAINT _position_moves_retired_position_id_fkey FOREIGN KEY (retired_position_id) REFERENCES accum._positions(id);
+
+ALTER TABLE ONLY accum._skipped_offsets
+    ADD CONSTRAINT _skipped_offsets_move_id_fkey FOREIGN KEY (move_id) REFERENCES accum._position_moves(id);
+
+ALTER TABLE ONLY accum._skipped_offsets
+    ADD CONSTRAINT _skipped_offsets_position_id_fkey FOREIGN KEY (position_id) REFERENCES accum._positions(id);

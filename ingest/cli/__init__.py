@@ -20,6 +20,7 @@ from ingest.cli import (
     explain,
     migrate,
     partitions,
+    positions,
     produce,
     registers,
     run,
@@ -48,6 +49,7 @@ app.command("wait")(wait.wait)
 app.command("explain")(explain.explain)
 app.add_typer(registers.app, name="register")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(positions.app, name="positions")
 app.command("verify")(care.verify)
 app.command("rebuild")(care.rebuild)
 app.command("stats")(care.stats)

@@ -38,8 +38,20 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """A partition that a batch stopped: what lies at and behind `next_offset` was not dealt with."""
+
+    topic_partition: TopicPartition
+    next_offset: int
+    error: PositionError
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
-    """What a committed batch did; `registers` counts its movements by register, `seconds` splits its time by phase."""
+    """What a committed batch did; `registers` counts its movements by register, `seconds` splits its time by phase.
+
+    Of partitions in `stopped` the batch was applied only up to the offset that stands there.
+    """
 
     batch_id: int | None = None
     outcomes: Mapping[Outcome, int] = field(default_factory=dict)
@@ -47,6 +59,7 @@ class Applied:
     movements: int = 0
     registers: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    stopped: tuple[Stop, ...] = ()
 
 
 class Store(Protocol):

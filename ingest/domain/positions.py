@@ -2,7 +2,8 @@
 
 The position stored in PostgreSQL is the truth; the broker's log has to agree with it. When it
 does not, events were lost or the topic is another one, and no automatic choice would be right:
-`check_position` then raises, and its message says exactly what is missing.
+`check_position` then raises, and its message says exactly what is missing, and with which command
+a person decides.
 """
 
 from dataclasses import dataclass
@@ -67,8 +68,8 @@ def _check_topic(topic_id: str | None, next_offset: int, bounds: LogBounds) -> N
         f" {topic_id} and is {bounds.topic_id} now, so the topic was deleted and created again;"
         f" the stored position {next_offset} belongs to the old one and says nothing about the"
         f" offsets {_span(bounds.low, bounds.high)} of the new one. Nothing of it was read."
-        " To read the new topic from its start, give this partition's row in the table _positions another"
-        " consumer_group and topic: batches and dead letters of the old topic stay with it"
+        " To read the new topic from its start:"
+        f" {_command(bounds, 'start')} --accept-new-topic; batches and dead letters of the old topic stay"
     )
     raise PositionError(message)
 
@@ -79,7 +80,7 @@ def _check_range(next_offset: int, bounds: LogBounds) -> None:
             f"offsets {_span(next_offset, bounds.low)} of {bounds.topic_partition} are gone:"
             f" the stored position is {next_offset}, but the log begins at {bounds.low} now"
             " (retention, or deleted records). Produce the missing events again if they matter;"
-            f" to go on without those offsets, set this partition's position to {bounds.low}"
+            f" to go on without those offsets: {_command(bounds, 'start')}"
         )
         raise PositionError(message)
     if next_offset > bounds.high:
@@ -88,9 +89,15 @@ def _check_range(next_offset: int, bounds: LogBounds) -> None:
             f" {next_offset}: the offsets {_span(bounds.high, next_offset)} were applied and are"
             " not in the log any more (a truncated log, or another cluster). New events would"
             " reuse those offsets. Check that this is the right cluster; to read on from"
-            f" the log's end, set this partition's position to {bounds.high}"
+            f" the log's end: {_command(bounds, 'end')}"
         )
         raise PositionError(message)
+
+
+def _command(bounds: LogBounds, to: str) -> str:
+    """Write the command that a person can copy."""
+    where = bounds.topic_partition
+    return f"tallystream positions set {where.topic} {where.partition} --to {to} --reason '...'"
 
 
 def _span(first: int, end: int) -> str:

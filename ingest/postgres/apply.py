@@ -20,11 +20,12 @@ from ingest.domain.applying import Applied, Claims, Registry, Standing
 from ingest.domain.batches import Batch, Decoded
 from ingest.domain.messages import Reason, Refusal
 from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
-from ingest.domain.positions import Claim, LogBounds
+from ingest.domain.positions import Claim, LogBounds, TopicPartition
+from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
 from ingest.postgres.partitions import Partitions
-from ingest.postgres.positions import are_held, claim_positions, standing_of
+from ingest.postgres.positions import Claiming, are_held, standing_of, write_streaks
 from ingest.postgres.registers import read_registry
 from ingest.postgres.writing import Writer, event_time
 
@@ -39,21 +40,22 @@ class BatchStore:
     database: Database
     consumer_group: str
     worker: str
+    most_in_a_row: int = 0
     _connection: Connection | None = None
     _partitions: Partitions = field(default_factory=Partitions)
 
     def apply(self, batch: Batch, registry: Registry) -> Applied:
         """Apply the batch, or raise what is to be done about it; nothing is half applied.
 
-        Events that only the database could refuse become dead letters; the rest of the batch is applied.
+        Events that only the database could refuse become dead letters; the rest of the batch is applied. A partition
+        with too many dead letters in a row is applied up to the last of them.
         """
         with self._transaction_errors():
-            try:
-                return self._apply(batch, registry)
-            except DataError:
-                # Before anybody is blamed: somebody may have removed a partition.
-                self._partitions.forget()
-            return self._apply_without_offenders(batch, registry)
+            while True:
+                try:
+                    return self._apply_somehow(batch, registry)
+                except _EnoughError as enough:
+                    batch = cut_batch(batch, enough.cuts)
 
     def registry(self) -> Registry:
         """Read the declarations."""
@@ -61,7 +63,9 @@ class BatchStore:
 
     def claim(self, bounds: Sequence[LogBounds]) -> Claims:
         """Take partitions, and say where to read on."""
-        return claim_positions(self.database, self.consumer_group, self.worker, bounds)
+        claiming = Claiming(self.database, self.consumer_group, self.worker, self.most_in_a_row)
+        with self.database.connect() as connection:
+            return claiming.claim(connection, bounds)
 
     def standing(self, batch: Batch) -> Standing:
         """Tell what became of a batch whose commit was interrupted."""
@@ -81,6 +85,14 @@ class BatchStore:
             self._connection.close()
             self._connection = None
 
+    def _apply_somehow(self, batch: Batch, registry: Registry) -> Applied:
+        try:
+            return self._apply(batch, registry)
+        except DataError:
+            # Before anybody is blamed: somebody may have removed a partition.
+            self._partitions.forget()
+        return self._apply_without_offenders(batch, registry)
+
     def _apply(self, batch: Batch, registry: Registry, *, probe: bool = False) -> Applied:
         connection = self._connected()
         items = batch.items
@@ -89,27 +101,34 @@ class BatchStore:
             self._partitions.ensure(connection, self.database, items)
             clock.lap("partitions")
             with connection.transaction():
-                self._advance(connection, batch, registry)
+                in_a_row = self._advance(connection, batch, registry)
                 writer = self._writer(connection, batch, registry)
                 states = writer.lock_recorders(items)
                 clock.lap("lock")
                 plan = plan_batch(items, states, writer.find_spilled(items, states))
+                streaks = follow_streaks(items, plan.refusals, in_a_row, self.most_in_a_row)
+                if streaks.cuts:
+                    raise _EnoughError(streaks.cuts)
                 clock.lap("plan")
                 batch_id = self._next_batch_id(connection)
                 writer.write_recorders(plan, batch_id)
                 writer.write_dead_letters(plan.refusals, batch_id)
                 self._write_batch(connection, batch, plan, batch_id)
+                stops = write_streaks(connection, self.database, batch, in_a_row, streaks, self.most_in_a_row)
                 clock.lap("recorders")
                 writer.write_movements(plan, batch_id)
                 clock.lap("movements")
                 if probe:
                     raise psycopg.Rollback
         clock.lap("commit")
-        return _applied(plan, batch_id, clock.seconds)
+        return replace(_applied(plan, batch_id, clock.seconds), stopped=stops)
 
-    def _advance(self, connection: Connection, batch: Batch, registry: Registry) -> None:
+    def _advance(self, connection: Connection, batch: Batch, registry: Registry) -> dict[TopicPartition, int]:
+        """Move the positions on; returns how many dead letters in a row each had before."""
         database = self.database
         spans = batch.spans
+        if not spans:
+            raise FencedError("its partitions were stopped before it began")
         positions = {
             "position_ids": [span.claim.position_id for span in spans],
             "expected": [span.claim.next_offset for span in spans],
@@ -121,7 +140,7 @@ class BatchStore:
             connection.execute(database.compose("limit_waiting"), database.limits)
             connection.execute(database.compose("hold_registry"))
             version = connection.execute(database.compose("read_registry_version"))
-            connection.execute(database.compose("lock_advancing"), positions)
+            locked = connection.execute(database.compose("lock_advancing"), positions)
             advanced = connection.execute(database.compose("advance_positions"), positions)
         row = version.fetchone()
         if row is None or row[0] != registry.version or row[0] != batch.registry_version:
@@ -130,6 +149,8 @@ class BatchStore:
         if advanced.rowcount != len(spans):
             message = f"{len(spans) - advanced.rowcount} of {len(spans)} partitions have another owner or position now"
             raise FencedError(message)
+        in_a_row = dict(cast("list[tuple[int, int]]", locked.fetchall()))
+        return {span.claim.topic_partition: in_a_row[span.claim.position_id] for span in spans}
 
     def _writer(self, connection: Connection, batch: Batch, registry: Registry) -> Writer:
         position_ids = {span.claim.topic_partition: span.claim.position_id for span in batch.spans}
@@ -221,6 +242,14 @@ class BatchStore:
             # Whatever state the connection is in, a new one is in none; a fail-over may have moved the server as well.
             self.close()
             raise
+
+
+class _EnoughError(Exception):
+    """Some partitions of a batch reach the limit of dead letters in a row before their end in it."""
+
+    def __init__(self, cuts: Mapping[TopicPartition, int]) -> None:
+        super().__init__()
+        self.cuts = cuts
 
 
 @dataclass(slots=True)

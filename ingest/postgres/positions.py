@@ -1,44 +1,85 @@
 """Positions: the truth about what has been applied, and the epoch that keeps a former owner from applying more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
-from ingest.domain.applying import Claims, Standing
+from ingest.domain.applying import Claims, Standing, Stop
 from ingest.domain.batches import Batch
 from ingest.domain.positions import Claim, LogBounds, TopicPartition, check_position
+from ingest.domain.streaks import Reasons, Streaks, describe_streak
 from ingest.errors import PositionError
 from ingest.postgres.connections import Connection, Database
 
 
-def claim_positions(database: Database, consumer_group: str, owner: str, bounds: Sequence[LogBounds]) -> Claims:
-    """Take these partitions: raise their epochs and return where to read on.
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    position_id: int
+    topic_id: str | None
+    next_offset: int
+    in_a_row: int
 
-    Waits for a batch of the former owner that is being committed. A partition whose log and position contradict each
-    other is left as it is.
-    """
-    taken: list[Claim] = []
-    stopped: list[tuple[TopicPartition, PositionError]] = []
-    with database.connect() as connection, connection.transaction():
-        connection.execute(database.compose("limit_waiting"), database.limits)
-        stored = _lock(connection, database, consumer_group, bounds)
-        for bound in sorted(bounds, key=lambda b: b.topic_partition):
-            try:
-                position, topic_id = stored.get(bound.topic_partition, (None, None))
-                next_offset = check_position(position, topic_id, bound)
-            except PositionError as error:
-                stopped.append((bound.topic_partition, error))
-                continue
-            parameters = {
-                "consumer_group": consumer_group,
-                "topic": bound.topic_partition.topic,
-                "partition": bound.topic_partition.partition,
-                "topic_id": bound.topic_id,
-                "next_offset": next_offset,
-                "owner": owner,
-            }
-            row = connection.execute(database.compose("claim_position"), parameters).fetchone()
-            taken.append(Claim(bound.topic_partition, *cast("tuple[int, int, int]", row)))
-    return Claims(tuple(taken), tuple(stopped))
+
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """Takes partitions for one worker of a group; `most_in_a_row` dead letters stop a partition, 0 is no limit."""
+
+    database: Database
+    consumer_group: str
+    owner: str
+    most_in_a_row: int = 0
+
+    def claim(self, connection: Connection, bounds: Sequence[LogBounds]) -> Claims:
+        """Take these partitions: raise their epochs and return where to read on.
+
+        Waits for a batch of the former owner that is being committed. A partition whose log and position contradict
+        each other is left as it is, and so is one that is stopped for its dead letters.
+        """
+        taken: list[Claim] = []
+        stopped: list[tuple[TopicPartition, PositionError]] = []
+        with connection.transaction():
+            connection.execute(self.database.compose("limit_waiting"), self.database.limits)
+            stored = self._lock(connection, bounds)
+            for bound in sorted(bounds, key=lambda b: b.topic_partition):
+                try:
+                    taken.append(self._take(connection, bound, stored.get(bound.topic_partition)))
+                except PositionError as error:
+                    stopped.append((bound.topic_partition, error))
+        return Claims(tuple(taken), tuple(stopped))
+
+    def _take(self, connection: Connection, bound: LogBounds, stored: _Stored | None) -> Claim:
+        where = bound.topic_partition
+        position, topic_id = (stored.next_offset, stored.topic_id) if stored else (None, None)
+        next_offset = check_position(position, topic_id, bound)
+        if stored and self.most_in_a_row and stored.in_a_row >= self.most_in_a_row:
+            reasons = prevailing_reason(
+                connection, self.database, stored.position_id, stored.next_offset, stored.in_a_row
+            )
+            raise describe_streak(where, stored.next_offset, stored.in_a_row, self.most_in_a_row, reasons)
+        parameters = {
+            "consumer_group": self.consumer_group,
+            "topic": where.topic,
+            "partition": where.partition,
+            "topic_id": bound.topic_id,
+            "next_offset": next_offset,
+            "owner": self.owner,
+        }
+        row = connection.execute(self.database.compose("claim_position"), parameters).fetchone()
+        return Claim(where, *cast("tuple[int, int, int]", row))
+
+    def _lock(self, connection: Connection, bounds: Sequence[LogBounds]) -> dict[TopicPartition, _Stored]:
+        parameters = {
+            "consumer_group": self.consumer_group,
+            "topics": [bound.topic_partition.topic for bound in bounds],
+            "partitions": [bound.topic_partition.partition for bound in bounds],
+        }
+        rows = connection.execute(self.database.compose("lock_positions"), parameters).fetchall()
+        return {
+            TopicPartition(topic, partition): _Stored(position_id, topic_id, next_offset, in_a_row)
+            for position_id, topic, partition, topic_id, next_offset, in_a_row in cast(
+                "list[tuple[int, str, int, str | None, int, int]]", rows
+            )
+        }
 
 
 def standing_of(connection: Connection, database: Database, batch: Batch) -> Standing:
@@ -65,17 +106,39 @@ def _read(connection: Connection, database: Database, position_ids: Sequence[int
     return {cast("int", position_id): (next_offset, epoch) for position_id, next_offset, epoch in rows}
 
 
-def _lock(
-    connection: Connection, database: Database, consumer_group: str, bounds: Sequence[LogBounds]
-) -> dict[TopicPartition, tuple[int, str | None]]:
-    parameters = {
-        "consumer_group": consumer_group,
-        "topics": [bound.topic_partition.topic for bound in bounds],
-        "partitions": [bound.topic_partition.partition for bound in bounds],
-    }
-    rows = connection.execute(database.compose("lock_positions"), parameters).fetchall()
-    found = cast("list[tuple[int, str, int, str | None, int]]", rows)
-    return {
-        TopicPartition(topic, partition): (next_offset, topic_id)
-        for _, topic, partition, topic_id, next_offset in found
-    }
+def write_streaks(
+    connection: Connection,
+    database: Database,
+    batch: Batch,
+    before: Mapping[TopicPartition, int],
+    streaks: Streaks,
+    most: int,
+) -> tuple[Stop, ...]:
+    """Write how many dead letters in a row the batch ends with; returns the partitions that stop there."""
+    spans = {span.claim.topic_partition: span for span in batch.spans}
+    changed = {where: length for where, length in streaks.lengths.items() if length != before[where]}
+    if changed:
+        parameters = {
+            "position_ids": [spans[where].claim.position_id for where in changed],
+            "lengths": list(changed.values()),
+        }
+        connection.execute(database.compose("count_in_a_row"), parameters)
+    stops = []
+    for where in streaks.stopped(most):
+        position_id, following, length = (
+            spans[where].claim.position_id,
+            spans[where].next_offset,
+            streaks.lengths[where],
+        )
+        reasons = prevailing_reason(connection, database, position_id, following, length)
+        stops.append(Stop(where, following, describe_streak(where, following, length, most, reasons)))
+    return tuple(stops)
+
+
+def prevailing_reason(
+    connection: Connection, database: Database, position_id: int, next_offset: int, length: int
+) -> Reasons:
+    """Return the reason that most of the last dead letters before an offset have."""
+    parameters = {"position_id": position_id, "next_offset": next_offset, "most": length}
+    row = connection.execute(database.compose("prevailing_reason"), parameters).fetchone()
+    return cast("tuple[str, int] | None", row)

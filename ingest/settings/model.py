@@ -110,6 +110,17 @@ class Settings(BaseModel):
     flush_after_ms: Milliseconds = Field(
         default=200, le=HOUR, description="Age of its oldest event after which a batch is applied."
     )
+    max_dead_letters_in_a_row: int = Field(
+        default=1000,
+        ge=0,
+        le=1_000_000,
+        description="Dead letters one after the other at which a partition stops until `tallystream positions resume`;"
+        " 0 never stops it.",
+    )
+    position_check_ms: Milliseconds = Field(
+        default=5 * SECOND,
+        description="Pause between two looks whether the positions of partitions without new events were moved.",
+    )
     poll_max_messages: int = Field(default=300, ge=1, le=100_000, description="Messages to take from Kafka at a time.")
     stop_budget_ms: Milliseconds = Field(
         default=20 * SECOND, description="Time to finish the open batch after SIGTERM; then it is dropped, not lost."

@@ -45,11 +45,17 @@ CREATE TABLE _positions (
     owner text NOT NULL,
     last_event_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (consumer_group, topic, partition)
+    dead_letters_in_a_row integer NOT NULL DEFAULT 0,
+    retired_at timestamptz
 ) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX _positions_key ON _positions (consumer_group, topic, partition) WHERE retired_at IS NULL;
 COMMENT ON TABLE _positions IS
 'The truth about what has been applied: the next offset to read of each topic partition, and the epoch of its owner.';
-COMMENT ON COLUMN _positions.epoch IS 'Raised when a worker takes the partition; a batch of an older epoch is fenced.';
+COMMENT ON COLUMN _positions.epoch IS
+'Raised when a worker takes the partition, and when a person moves the position; a batch of an older epoch is fenced.';
+COMMENT ON COLUMN _positions.dead_letters_in_a_row IS 'How many events before the position were refused, without one between them that was not.';
+COMMENT ON COLUMN _positions.retired_at IS
+'Set when another log took this one''s place: the row stays with its batches and dead letters, whose offsets mean the old log.';
 
 CREATE SEQUENCE _batch_id AS bigint;
 
@@ -72,6 +78,37 @@ CREATE TABLE _batches (
 COMMENT ON TABLE _batches IS
 'One row per batch and topic partition, old ones added up: every offset below a position is in exactly one of these counts.';
 CREATE INDEX ON _batches (position_id, next_offset);
+
+CREATE TABLE _position_moves (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    position_id integer NOT NULL REFERENCES _positions (id),
+    retired_position_id integer REFERENCES _positions (id),
+    action text NOT NULL CHECK (action IN ('set', 'resume')),
+    from_offset bigint,
+    to_offset bigint NOT NULL,
+    from_topic_id text,
+    to_topic_id text,
+    log_start bigint,
+    log_end bigint,
+    dead_letters_in_a_row integer NOT NULL,
+    reason text NOT NULL CHECK (reason ~ '[^[:space:]]'),
+    client text NOT NULL,
+    done_by text NOT NULL DEFAULT session_user,
+    done_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE _position_moves IS 'What people did to positions: from where to where, who, when and why.';
+CREATE INDEX ON _position_moves (position_id);
+
+CREATE TABLE _skipped_offsets (
+    position_id integer NOT NULL REFERENCES _positions (id),
+    first_offset bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    move_id bigint NOT NULL REFERENCES _position_moves (id),
+    PRIMARY KEY (position_id, first_offset),
+    CHECK (first_offset < next_offset)
+);
+COMMENT ON TABLE _skipped_offsets IS
+'Offsets that were never read because somebody moved the position over them: every offset below a position is here or in a batch.';
 
 CREATE TABLE _dead_letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

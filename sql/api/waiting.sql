@@ -29,7 +29,7 @@ BEGIN
     -- Each statement of a volatile function takes a snapshot of its own, so it sees what was committed since.
     WHILE NOT EXISTS (
         SELECT 1 FROM _positions AS p
-        WHERE p.topic = p_topic AND p.partition = p_partition AND p.next_offset > p_offset
+        WHERE p.topic = p_topic AND p.partition = p_partition AND p.next_offset > p_offset AND p.retired_at IS NULL
         AND (p_group IS NULL OR p.consumer_group = p_group)
     ) LOOP
         IF clock_timestamp() >= deadline THEN

@@ -21,6 +21,7 @@ CREATE OR REPLACE FUNCTION _errors() RETURNS TABLE (code text, meaning text) LAN
         ('TS030', 'A period is outside the window that the register declares.'),
         ('TS031', 'The period belongs to a partition that was detached.'),
         ('TS040', 'Waiting for an event is impossible in this isolation level.'),
+        ('TS050', 'A position cannot be moved as asked: its topic is another one now, or there is none.'),
         ('TS090', 'The installation is incomplete: a template is missing, or does not fit the functions.')
 $$;
 COMMENT ON FUNCTION _errors() IS 'The errors of class TS; the reference is generated from them.';

@@ -9,12 +9,15 @@ BEGIN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO tallystream_ingest', current_schema());
         GRANT SELECT ON _migrations, _registers, _registry_version TO tallystream_ingest;
         GRANT SELECT, INSERT ON _positions, _batches, _dead_letters TO tallystream_ingest;
-        GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at) ON _positions TO tallystream_ingest;
+        GRANT SELECT ON _position_moves, _skipped_offsets TO tallystream_ingest;
+        GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at, dead_letters_in_a_row) ON _positions TO tallystream_ingest;
         -- What was refused stays as it was, byte for byte; only why, and what became of it, is written again.
         GRANT UPDATE (state, reason, path, detail, sqlstate, batch_id, settled_at, settled_note, relayed_at) ON _dead_letters TO tallystream_ingest;
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas(),
+            _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, text, text),
+            _resume_position(text, text, integer, text, text),
             _waiting_for_cells(), _switch_to_high_write(text),
             _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer),
             _create_partitions_ahead(text, integer)

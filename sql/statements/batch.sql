@@ -22,7 +22,7 @@ SELECT version FROM {schema}._registry_version;
 
 -- name: lock_advancing
 -- The positions of the batch, locked in the order in which claims lock them: nobody waits for anybody in a ring.
-SELECT p.id FROM {schema}._positions AS p
+SELECT p.id, p.dead_letters_in_a_row FROM {schema}._positions AS p
 WHERE p.id = ANY(%(position_ids)s::integer[])
 ORDER BY p.topic, p.partition
 FOR UPDATE OF p;

@@ -5,7 +5,8 @@
 SELECT
     p.topic, p.partition, p.topic_id, p.next_offset, p.epoch, p.owner, p.last_event_at, clock_timestamp(),
     coalesce(b.events, 0), coalesce(b.applied, 0), coalesce(b.duplicates, 0), coalesce(b.stale, 0),
-    coalesce(b.dead_letters, 0), coalesce(b.movements, 0), b.last_batch_id, b.last_committed_at
+    coalesce(b.dead_letters, 0), coalesce(b.movements, 0), b.last_batch_id, b.last_committed_at,
+    p.id, p.dead_letters_in_a_row
 FROM {schema}._positions AS p
 LEFT JOIN LATERAL (
     SELECT
@@ -14,7 +15,7 @@ LEFT JOIN LATERAL (
         max(x.batch_id) AS last_batch_id, max(x.committed_at) AS last_committed_at
     FROM {schema}._batches AS x WHERE x.position_id = p.id
 ) AS b ON true
-WHERE p.consumer_group = %(consumer_group)s
+WHERE p.consumer_group = %(consumer_group)s AND p.retired_at IS NULL
 ORDER BY p.topic, p.partition;
 
 -- name: takes_writes

@@ -208,8 +208,7 @@ def test_the_whole_stream_again(pipelines: Pipelines) -> None:
     expected = pipeline.rows("SELECT recorder, product, quantity FROM inventory_journal ORDER BY 1, 2, 3")
     versions = pipeline.rows("SELECT product, version FROM inventory_balance_cache ORDER BY 1")
     pipeline.check()
-    with pipeline.database.connect() as owner:
-        owner.execute("UPDATE accum._positions SET next_offset = 0")
+    assert pipeline.move("start").skipped == 0
     consumer.claim()
     applied = consumer.apply()
     assert applied.outcomes == {Outcome.DUPLICATE: 6}
@@ -287,7 +286,7 @@ def test_a_new_partition_begins_at_the_logs_start(pipelines: Pipelines) -> None:
     assert (claim.next_offset, claim.epoch) == (7, 1)
 
 
-def test_a_topic_that_was_created_anew_is_read_once_the_old_position_is_put_aside(pipelines: Pipelines) -> None:
+def test_a_topic_that_was_created_anew_is_read_once_a_person_accepts_it(pipelines: Pipelines) -> None:
     """What the message advises can be done, reads the new log from its start, and loses no dead letter of either."""
     pipeline = pipelines()
     consumer = pipeline.consumer()
@@ -295,9 +294,9 @@ def test_a_topic_that_was_created_anew_is_read_once_the_old_position_is_put_asid
     consumer.apply()
     (bound,) = (replace(bound, topic_id="another") for bound in pipeline.bounds())
     ((_, error),) = consumer.store.claim([bound]).stopped
-    assert "give this partition's row in the table _positions another consumer_group and topic" in str(error)
-    with pipeline.database.connect() as owner:
-        owner.execute("UPDATE accum._positions SET consumer_group = 'put aside', topic = topic || ' ' || topic_id")
+    assert "tallystream positions set events 0 --to start --reason '...' --accept-new-topic" in str(error)
+    moved = pipeline.move("start", bound, accept_new_topic=True)
+    assert (moved.from_offset, moved.to_offset, moved.skipped, moved.retired) == (1, 0, 0, True)
     (claim,) = consumer.store.claim([bound]).taken
     assert claim.next_offset == bound.low
     consumer.claims = {claim.topic_partition: claim}

@@ -10,12 +10,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ingest.domain.applying import Applied, Claims, Registry, Standing
-from ingest.domain.batches import Batch, Decoded
+from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop
+from ingest.domain.batches import Batch, Decoded, Span
 from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.progress import KafkaState, LogEnd
+from ingest.domain.streaks import cut_batch
 from ingest.errors import FencedError, PositionError, RegistryChangedError, TransientError
 from tests.support.events import INVENTORY
 
@@ -76,6 +77,7 @@ class FakeStore:
         self.stopped: dict[TopicPartition, PositionError] = {}
         self.check_trouble: deque[Exception] = deque()
         self.checked: list[list[Claim]] = []
+        self.breaks: dict[TopicPartition, int] = {}
         self.asked_for_standing = 0
         self.closed = False
         self._lock = threading.Lock()
@@ -125,8 +127,11 @@ class FakeStore:
             self._busy.release()
 
     def commit(self, batch: Batch) -> Applied:
-        """What a transaction does, honestly."""
+        """What a transaction does, honestly; a partition in `breaks` is stopped before that offset."""
         with self._lock:
+            cuts = {s.claim.topic_partition: at for s in batch.spans for at in self._cut(s)}
+            batch = cut_batch(batch, cuts)
+            self.stopped |= {where: PositionError("too many dead letters") for where in cuts}
             before = {span.claim.topic_partition: (span.claim.next_offset, span.claim.epoch) for span in batch.spans}
             if any(self.positions[tp] != expected for tp, expected in before.items()):
                 raise FencedError("others own it")
@@ -138,7 +143,12 @@ class FakeStore:
                 kept.append((item.message.partition, item.message.offset))
         events = sum(isinstance(item, Event) for item in batch.items)
         outcomes = Counter({Outcome.APPLIED: events, Outcome.DEAD_LETTER: len(batch.items) - events})
-        return Applied(len(self.batches), outcomes, {}, events)
+        stops = tuple(Stop(where, at, self.stopped[where]) for where, at in cuts.items())
+        return Applied(len(self.batches), outcomes, {}, events, stopped=stops)
+
+    def _cut(self, span: Span) -> Iterable[int]:
+        at = self.breaks.get(span.claim.topic_partition)
+        return () if at is None or at > span.next_offset else (at,)
 
     def standing(self, batch: Batch) -> Standing:
         self.asked_for_standing += 1

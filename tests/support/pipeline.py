@@ -22,11 +22,14 @@ from ingest.domain.applying import Applied, Claims, Registry
 from ingest.domain.batches import Batch, Span
 from ingest.domain.decoding import Decoder
 from ingest.domain.messages import Message
+from ingest.domain.moves import Wish, plan_move
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.registers import Register
 from ingest.postgres import registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.connections import Database as Access
+from ingest.postgres.moving import Moved, move_position
+from ingest.postgres.status import read_positions
 from tests.support.events import INVENTORY
 from tests.support.postgres import SCHEMA, SEARCH_PATH, Database
 
@@ -106,6 +109,8 @@ class Consumer:
         batch = batch or self.batch()
         applied = self.store.apply(batch, self.pipeline.registry)
         self.advance(batch)
+        for stop in applied.stopped:
+            del self.claims[stop.topic_partition]
         return applied
 
     def advance(self, batch: Batch) -> None:
@@ -146,16 +151,23 @@ class Pipeline:
         wanted = [tp for tp in self.log if partitions is None or tp.partition in partitions]
         return [LogBounds(tp, "id", 0, self.log[tp][-1].offset + 1 if self.log[tp] else 0) for tp in wanted]
 
-    def store(self, name: str = "worker", group: str = GROUP, **access: Any) -> BatchStore:  # noqa: ANN401
+    def store(self, name: str = "worker", group: str = GROUP, most_in_a_row: int = 0, **access: Any) -> BatchStore:  # noqa: ANN401
         """A worker's store; `dsn` and `lock_timeout_ms` may be others than usual."""
-        self._stores.append(BatchStore(access_to(self.database, **access), group, name))
+        self._stores.append(BatchStore(access_to(self.database, **access), group, name, most_in_a_row))
         return self._stores[-1]
 
-    def consumer(self, name: str = "worker", partitions: Iterable[int] | None = None) -> Consumer:
+    def consumer(self, name: str = "worker", partitions: Iterable[int] | None = None, **store: Any) -> Consumer:  # noqa: ANN401
         """A worker's store that has claimed partitions, all unless told otherwise."""
-        consumer = Consumer(self, self.store(name))
+        consumer = Consumer(self, self.store(name, **store))
         consumer.claim(partitions)
         return consumer
+
+    def move(self, to: str, bounds: LogBounds | None = None, **wish: bool) -> Moved:
+        """Moves the first partition's position, as `tallystream positions set` does."""
+        where = TopicPartition(TOPIC, 0)
+        stored = {p.partition: p for p in read_positions(self.access, GROUP)}
+        move = plan_move(Wish(where, to, **wish), stored.get(0), bounds or self.bounds([0])[0])
+        return move_position(self.access, GROUP, move, "a test", "tests")
 
     def rows(self, statement: str, parameters: Mapping[str, object] | Sequence[object] | None = None) -> list[Row]:
         """What the database's owner sees."""
@@ -205,16 +217,41 @@ def check_recorders(pipeline: Pipeline, register: str) -> None:
 
 
 def check_batches(pipeline: Pipeline) -> None:
-    """The batches of a partition follow one another without gap or overlap, up to its position."""
-    spans = pipeline.rows(
-        "SELECT b.position_id, b.first_offset, b.next_offset, p.next_offset FROM _batches AS b"
-        " JOIN _positions AS p ON p.id = b.position_id ORDER BY b.position_id, b.first_offset"
-    )
+    """The history of each partition, batches and moves, leads to its position; nothing is unaccounted for.
+
+    Every offset below a position, from where reading began, is in a batch, or skipped with a reason, and never both.
+    """
+    history = pipeline.rows(HISTORY)
     reached: dict[int, int] = {}
-    for position_id, first, following, _ in spans:
-        assert first == reached.get(position_id, first)
+    for position_id, first, following, _, moved in history:
+        assert first == reached.get(position_id, first) or moved
         reached[position_id] = following
-    assert reached == {position_id: position for position_id, _, _, position in spans}
+    assert reached == {position_id: position for position_id, _, _, position, _ in history}
+    assert pipeline.rows(UNACCOUNTED) == []
+
+
+HISTORY = """
+    SELECT h.position_id, h.first_offset, h.following, p.next_offset, h.moved FROM (
+        SELECT b.position_id, b.first_offset, b.next_offset AS following, b.committed_at AS at, false AS moved
+        FROM _batches AS b
+        UNION ALL
+        SELECT m.position_id, coalesce(m.from_offset, m.to_offset), m.to_offset, m.done_at, true
+        FROM _position_moves AS m
+    ) AS h JOIN _positions AS p ON p.id = h.position_id WHERE p.retired_at IS NULL ORDER BY h.position_id, h.at
+"""
+UNACCOUNTED = """
+    WITH read AS (
+        SELECT position_id, range_agg(int8range(first_offset, next_offset)) AS spans FROM _batches GROUP BY 1
+    ), skipped AS (
+        SELECT position_id, range_agg(int8range(first_offset, next_offset)) AS spans FROM _skipped_offsets GROUP BY 1
+    ), accounts AS (
+        SELECT p.id, p.next_offset, coalesce(r.spans, '{}') AS read, coalesce(s.spans, '{}') AS skipped
+        FROM _positions AS p LEFT JOIN read AS r ON r.position_id = p.id LEFT JOIN skipped AS s ON s.position_id = p.id
+    )
+    SELECT id, next_offset, read, skipped FROM accounts
+    CROSS JOIN LATERAL coalesce(least(lower(read), lower(skipped)), next_offset) AS begun
+    WHERE read && skipped OR int8multirange(int8range(begun, next_offset)) - read - skipped <> '{}'
+"""
 
 
 def backends(connection: psycopg.Connection) -> Iterator[int]:

@@ -30,7 +30,7 @@ Three roles, made by the administrator before `tallystream migrate` or after it 
 
 ```sql
 CREATE ROLE tallystream_owner LOGIN;    -- installs and owns the schema; ordinary, it only has to be able to create it
-CREATE ROLE tallystream_ingest LOGIN;   -- worker and compactor: `tallystream run`, `compact`, `status`, `dead-letters`
+CREATE ROLE tallystream_ingest LOGIN;   -- worker and compactor: `run`, `compact`, `status`, `dead-letters`, `positions`
 CREATE ROLE tallystream_reader;         -- views and read functions; GRANT tallystream_reader TO anybody
 GRANT CREATE ON DATABASE shop TO tallystream_owner;
 ```

@@ -25,13 +25,13 @@ READ_ON = """
 CONTRADICTIONS = """
     stored   id stored   low   high   id now   message
     5        a           100    200   a        offsets 5..99 of topic sales partition 2 are gone: .* begins at 100
-    99       a           100    200   a        offsets 99..99 of .* set this partition's position to 100
+    99       a           100    200   a        offsets 99..99 of .*: tallystream positions set sales 2 --to start
     0        a             7      7   a        offsets 0..6 of
     201      a           100    200   a        ends at offset 200, but the stored position is 201: the offsets 200..200
-    5        a             0      0   a        ends at offset 0, but .* the offsets 0..4 were applied
+    5        a             0      0   a        ends at offset 0, but .* 0..4 were .* positions set sales 2 --to end
     150      a           100    200   b        its topic id was a and is b now, .* the offsets 100..199 of the new one
     0        a             0      0   b        its topic id was a and is b now, .* the offsets \\(none\\) of the new one
-    5        a           100    200   b        deleted and created again
+    5        a           100    200   b        again; .* set sales 2 --to start --reason '...' --accept-new-topic
 """
 
 

@@ -567,3 +567,30 @@ def test_a_batch_waits_for_company(bench: Callable[..., Bench]) -> None:
     one.check()
     assert attempts == [0]
     assert len(one.store.batches) == 1
+
+
+@pytest.mark.parametrize("at", [3, 4])
+def test_a_partition_whose_events_are_all_refused_is_not_read_on(bench: Callable[..., Bench], at: int) -> None:
+    """It stops in the middle of a batch or at its end; the others go on, and so does it when a person has decided."""
+    one = bench(partitions=2)
+    one.store.breaks[partition(1)] = at
+    reached: list[tuple[int, int]] = []
+
+    def resumed() -> bool:
+        is_stopped = list(one.worker.progress.stopped) == [partition(1)]
+        if not reached and is_stopped and len(one.store.applied) == one.records + at:
+            reached.append(one.store.positions[partition(1)])
+            one.store.stopped.clear()
+            one.store.breaks.clear()
+            one.source.rejoin()
+        return one.everything_is_applied()
+
+    one.source.until = resumed
+    one.run()
+    one.check()
+    assert reached[0][0] == at
+    assert one.worker.progress.stopped == {}
+    assert one.worker.progress.fenced == 0
+    stopped_at = [told[partition(1)] for told in one.source.mirrored if partition(1) in told]
+    assert at in stopped_at
+    assert max(offset for offset in stopped_at[: stopped_at.index(at) + 1]) == at

@@ -1,0 +1,112 @@
+-- What a person does to a position. Nothing else moves one but the batches that it counts.
+CREATE OR REPLACE FUNCTION _move_position(
+    p_group text, p_topic text, p_partition integer, p_next_offset bigint, p_topic_id text, p_log_start bigint, p_log_end bigint,
+    p_accept_topic boolean, p_reason text, p_client text,
+    OUT moved_from bigint, OUT moved_to bigint, OUT skipped bigint, OUT retired boolean
+) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    was _positions;
+    place integer;
+    move bigint;
+    other_topic boolean;
+    unread_from bigint;
+BEGIN
+    -- A batch that is being committed is waited for; one that comes later is fenced by the epoch.
+    SELECT p.* INTO was FROM _positions AS p
+    WHERE p.consumer_group = p_group AND p.topic = p_topic AND p.partition = p_partition AND p.retired_at IS NULL FOR UPDATE;
+    other_topic := coalesce(was.topic_id <> p_topic_id, false);
+    IF other_topic AND NOT p_accept_topic THEN
+        PERFORM _fail(
+            'TS050', format('topic %s has the id %s now, and the position belongs to the topic with the id %s', p_topic, p_topic_id, was.topic_id),
+            'Accept the new topic explicitly; the old one''s batches and dead letters stay.'
+        );
+    END IF;
+    -- Offsets of another log, or of one that was cut off, come again with other events: they need a row of their own.
+    retired := other_topic OR coalesce(was.next_offset > p_log_end, false);
+    IF retired THEN
+        UPDATE _positions SET retired_at = now(), epoch = epoch + 1 WHERE id = was.id;
+    END IF;
+    IF retired OR was.id IS NULL THEN
+        INSERT INTO _positions (consumer_group, topic, topic_id, partition, next_offset, owner)
+        VALUES (p_group, p_topic, p_topic_id, p_partition, p_next_offset, '') RETURNING id INTO place;
+    ELSE
+        place := was.id;
+        UPDATE _positions SET
+            next_offset = p_next_offset, epoch = epoch + 1, owner = '', topic_id = coalesce(p_topic_id, topic_id),
+            dead_letters_in_a_row = 0, updated_at = now()
+        WHERE id = place;
+    END IF;
+    INSERT INTO _position_moves (
+        position_id, retired_position_id, action, from_offset, to_offset, from_topic_id, to_topic_id, log_start, log_end,
+        dead_letters_in_a_row, reason, client
+    )
+    VALUES (
+        place, CASE WHEN retired THEN was.id END, 'set', was.next_offset, p_next_offset, was.topic_id,
+        coalesce(p_topic_id, was.topic_id), p_log_start, p_log_end, coalesce(was.dead_letters_in_a_row, 0), p_reason, p_client
+    ) RETURNING id INTO move;
+    unread_from := CASE
+        WHEN other_topic OR was.id IS NULL THEN coalesce(p_log_start, p_next_offset)
+        ELSE least(was.next_offset, p_log_end)
+    END;
+    skipped := _note_skipped(place, unread_from, p_next_offset, move);
+    moved_from := was.next_offset;
+    moved_to := p_next_offset;
+END
+$$;
+COMMENT ON FUNCTION _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, text, text) IS
+'Moves a position as a person decided, with the reason; fences its worker; records what is skipped. A position of another log is retired, and a new one made.';
+
+CREATE OR REPLACE FUNCTION _note_skipped(p_position_id integer, p_first bigint, p_next bigint, p_move bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    noted bigint;
+BEGIN
+    -- What lies behind the position is going to be read after all.
+    DELETE FROM _skipped_offsets AS s WHERE s.position_id = p_position_id AND s.first_offset >= p_next;
+    UPDATE _skipped_offsets AS s SET next_offset = p_next WHERE s.position_id = p_position_id AND s.next_offset > p_next;
+    WITH dealt_with AS (
+        SELECT range_agg(r.span) AS spans
+        FROM (
+            SELECT int8range(b.first_offset, b.next_offset) AS span FROM _batches AS b
+            WHERE b.position_id = p_position_id AND b.next_offset > p_first AND b.first_offset < p_next
+            UNION ALL
+            SELECT int8range(s.first_offset, s.next_offset) FROM _skipped_offsets AS s WHERE s.position_id = p_position_id
+        ) AS r
+    ), missed AS (
+        SELECT int8multirange(int8range(p_first, greatest(p_first, p_next))) - coalesce(d.spans, '{}') AS spans FROM dealt_with AS d
+    ), added AS (
+        INSERT INTO _skipped_offsets (position_id, first_offset, next_offset, move_id)
+        SELECT p_position_id, lower(m.span), upper(m.span), p_move FROM (SELECT unnest(spans) AS span FROM missed) AS m
+        RETURNING next_offset - first_offset AS offsets
+    )
+    SELECT coalesce(sum(a.offsets), 0) INTO noted FROM added AS a;
+    RETURN noted;
+END
+$$;
+COMMENT ON FUNCTION _note_skipped(integer, bigint, bigint, bigint) IS
+'Records which offsets between two were never read; forgets those behind the second, which will be. Returns how many.';
+
+CREATE OR REPLACE FUNCTION _resume_position(p_group text, p_topic text, p_partition integer, p_reason text, p_client text) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    was _positions;
+BEGIN
+    SELECT p.* INTO was FROM _positions AS p
+    WHERE p.consumer_group = p_group AND p.topic = p_topic AND p.partition = p_partition AND p.retired_at IS NULL FOR UPDATE;
+    IF was.id IS NULL THEN
+        PERFORM _fail(
+            'TS050', format('group %s has no position in topic %s partition %s', p_group, p_topic, p_partition),
+            'tallystream positions list shows those there are.'
+        );
+    END IF;
+    UPDATE _positions SET dead_letters_in_a_row = 0, epoch = epoch + 1, owner = '', updated_at = now() WHERE id = was.id;
+    INSERT INTO _position_moves (
+        position_id, action, from_offset, to_offset, from_topic_id, to_topic_id, dead_letters_in_a_row, reason, client
+    )
+    VALUES (
+        was.id, 'resume', was.next_offset, was.next_offset, was.topic_id, was.topic_id, was.dead_letters_in_a_row, p_reason, p_client
+    );
+    RETURN was.dead_letters_in_a_row;
+END
+$$;
+COMMENT ON FUNCTION _resume_position(text, text, integer, text, text) IS
+'Lets a partition go on from where it is, with the reason: dead letters are counted from zero again. Returns how many there were in a row.';
