@@ -17,6 +17,7 @@ from ingest.domain import moves
 from ingest.domain.applying import Applied, Registry
 from ingest.domain.batches import BatchLimits, Decoded
 from ingest.domain.decoding import Decoder
+from ingest.domain.framing import ReadFramed, refuse_framed
 from ingest.domain.health import compactor_health, worker_health
 from ingest.domain.messages import Limits, Message
 from ingest.domain.moves import Move, Wish
@@ -29,6 +30,7 @@ from ingest.kafka.bounds import BoundsReader
 from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.dead_letters import DeadLetterProducer
 from ingest.kafka.options import admin_config, consumer_config, producer_config
+from ingest.kafka.schema_registry import SchemaReader, SchemaRegistry
 from ingest.observability.lookout import Lookout
 from ingest.observability.metrics import COMPACTOR, WORKER
 from ingest.observability.monitor import Monitor
@@ -137,7 +139,7 @@ def retry_dead_letters(settings: Settings, ids: tuple[int, ...] | None, reason: 
     """Apply dead letters under the present declarations; returns what became of them."""
     access = database(settings)
     registry = registers.read_registry(access)
-    decoder = Decoder(registry.registers, settings.limits())
+    decoder = Decoder(registry.registers, settings.limits(), framed_reader(settings))
     selection = dead_letters.Selection(ids, reason)
     return dead_letters.retry_dead_letters(access, registry, decoder.decode, selection)
 
@@ -212,7 +214,7 @@ def build_worker(settings: Settings) -> Worker:
     access = database(settings)
     migrations.check(access)
     store = BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row)
-    decoding = Decoding(settings.limits())
+    decoding = Decoding(settings.limits(), framed_reader(settings))
     return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings), Threads())
 
 
@@ -319,6 +321,23 @@ def build_source(settings: Settings) -> KafkaSource:
     return KafkaSource(config, settings.topics, bounds_reader(settings))
 
 
+def framed_reader(settings: Settings) -> ReadFramed:
+    """Return what reads values that name a schema; without a registry they are refused."""
+    if not settings.schema_registry_url:
+        return refuse_framed
+    config: dict[str, object] = {
+        "url": settings.schema_registry_url,
+        "timeout": settings.schema_registry_timeout_ms / 1000,
+        "max.retries": 1,
+    }
+    if settings.schema_registry_user:
+        password = settings.schema_registry_password.get_secret_value()
+        config["basic.auth.user.info"] = f"{settings.schema_registry_user}:{password}"
+    if settings.schema_registry_ca_file:
+        config["ssl.ca.location"] = settings.schema_registry_ca_file
+    return SchemaReader(SchemaRegistry(config).schema)
+
+
 def bounds_reader(settings: Settings) -> BoundsReader:
     """Return the client that asks the broker where logs begin and end."""
     config = admin_config(settings.kafka_bootstrap_servers, settings.kafka_options)
@@ -384,13 +403,14 @@ class Threads:
 class Decoding:
     """Decodes under the declarations it is given; keeps the decoder of the latest ones."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, read_framed: ReadFramed) -> None:
         self._limits = limits
+        self._read_framed = read_framed
         self._latest: tuple[int, Decoder] | None = None
 
     def __call__(self, registry: Registry, message: Message) -> Decoded:
         """Decode one record."""
         latest = self._latest
         if latest is None or latest[0] != registry.version:
-            latest = self._latest = registry.version, Decoder(registry.registers, self._limits)
+            latest = self._latest = registry.version, Decoder(registry.registers, self._limits, self._read_framed)
         return latest[1].decode(message)

@@ -131,7 +131,11 @@ class Worker:
         self._builder = BatchBuilder(limits.batch)
         self._in_flight: _InFlight | None = None
         self._claimed: dict[TopicPartition, int] = {}
+<<<<<<< HEAD
         self._claim_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
+=======
+        self._reading_delays = _Delays(limits)
+>>>>>>> 74e11fe (Events as CloudEvents, and with schemas of a registry: JSON Schema, Avro, Protobuf)
         self._stopping = threading.Event()
         self._reported_at = self._checked_at = clock.now()
         self._has_stopped_some = False
@@ -171,9 +175,9 @@ class Worker:
             _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
             self._rejoin()
         except TransientError as error:
-            # PostgreSQL could not be asked where to read on: without an answer nothing is read.
-            _log.warning("partitions could not be claimed", error=str(error))
-            self._clock.sleep(self._claim_delays.take_s(), self._stopping)
+            # PostgreSQL could not be asked where to read on, or a schema registry for a schema: nothing is guessed.
+            _log.warning("cannot read on; trying again from the stored positions", error=str(error))
+            self._clock.sleep(self._reading_delays.take_s(), self._stopping)
             self._rejoin()
         self._report()
 
@@ -219,6 +223,7 @@ class Worker:
         began = self._clock.now()
         items = [self._decode(registry, message) for message in messages]
         self._builder.add(items, registry.version, self._spent("decode", began))
+        self._reading_delays.reset()
 
     def _submit(self) -> None:
         if self._in_flight is not None:
@@ -331,7 +336,6 @@ class Worker:
         self.progress.claim(claims, self._clock.now())
         self._builder.claim(claims.taken)
         self._claimed |= {claim.topic_partition: claim.next_offset for claim in claims.taken if claim.next_offset}
-        self._claim_delays.reset()
         _log.info("partitions assigned", positions={str(c.topic_partition): c.next_offset for c in claims.taken})
         return claims.taken
 

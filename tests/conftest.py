@@ -8,6 +8,7 @@ pytest_plugins = (
     "tests.support.pipeline",
     "tests.support.pgbouncer",
     "tests.support.kafka",
+    "tests.support.schema_registry",
     "tests.support.members",
     "tests.support.stream",
     "tests.support.retail",

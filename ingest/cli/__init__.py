@@ -13,6 +13,7 @@ import typer
 
 from ingest import __version__
 from ingest.cli import (
+    asyncapi,
     care,
     compact,
     dead_letters,
@@ -58,6 +59,7 @@ app.command("migrate")(migrate.migrate)
 app.command("settings")(settings.show)
 app.command("demo")(demo.demo)
 app.command("sample-events")(sample.sample_events)
+app.command("asyncapi")(asyncapi.asyncapi)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """`tallystream register`: declarations from TOML files, and those that are in the database."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +24,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def apply(files: Files) -> None:
     """Create or extend registers to match the files; what would lose data is refused."""
-    declared = read_declarations((str(file), _read(file)) for file in files)
-    for name, what in wiring.apply_registers(settings_for("postgres_dsn"), declared):
+    for name, what in wiring.apply_registers(settings_for("postgres_dsn"), read_files(files)):
         typer.echo(f"{name}: {what}")
 
 
@@ -54,6 +54,11 @@ def show(name: str) -> None:
     settings = settings_for("postgres_dsn")
     wiring.choose_registers(settings, [name])
     typer.echo(json.dumps(_as_dict(wiring.read_registers(settings)[name]), indent=2))
+
+
+def read_files(files: Sequence[Path]) -> tuple[Register, ...]:
+    """Return the registers that the files declare."""
+    return read_declarations((str(file), _read(file)) for file in files)
 
 
 def _read(file: Path) -> str:

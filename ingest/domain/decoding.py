@@ -7,8 +7,10 @@ is spelt. The registers are given: an unknown one is a refusal, and the caller d
 from collections.abc import Mapping
 from typing import Final
 
+from ingest.domain import cloudevents
 from ingest.domain.decimals import Reader
 from ingest.domain.envelope import read_envelope
+from ingest.domain.framing import MAGIC, ReadFramed, refuse_framed, without_absent
 from ingest.domain.keys import content_digest, id_digest
 from ingest.domain.messages import Event, EventType, Limits, Message, Movements, Reason, Refusal
 from ingest.domain.movements import MovementReader
@@ -25,15 +27,23 @@ _MAX_DETAIL_LENGTH: Final = 1000
 class Decoder:
     """Decodes the events of the registers it was given."""
 
-    def __init__(self, registers: Mapping[str, Register], limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        registers: Mapping[str, Register],
+        limits: Limits | None = None,
+        read_framed: ReadFramed = refuse_framed,
+    ) -> None:
         self._limits = limits or Limits()
         self._plain = PlainReader(registers, self._limits)
         self._registers = {name: _RegisterReader(register, self._limits) for name, register in registers.items()}
         self._tombstone_takers = [name for name, register in registers.items() if register.tombstone_unposts]
         self._read_id = name_reader(self._limits.max_id_length)
+        self._read_framed = read_framed
 
     def decode(self, message: Message) -> Event | Refusal:
         """The event in a record, or why it is none."""
+        if message.headers and cloudevents.is_binary(message.headers):
+            return self.decode_carefully(message)
         return self._plain.read(message) or self.decode_carefully(message)
 
     def decode_carefully(self, message: Message) -> Event | Refusal:
@@ -43,8 +53,20 @@ class Decoder:
             if message.value is None:
                 return self._tombstone(message)
             self._check_length(message.value)
-            document = read_object(message.value, self._limits.max_depth)
-            return self._event(message, document)
+            framed = message.value[0] == MAGIC
+            content = self._read_framed(message.value) if framed else message.value
+            document = content if isinstance(content, dict) else read_object(content, self._limits.max_depth)
+            headers = message.headers
+            of_cloudevent = True
+            if headers and cloudevents.is_binary(headers):
+                document = cloudevents.from_binary(headers, document)
+            elif cloudevents.is_structured(document):
+                document = cloudevents.from_structured(document)
+            else:
+                of_cloudevent = False
+            if framed:
+                document = without_absent(document)
+            return self._event(message, document, of_cloudevent=of_cloudevent)
         except UnreadableError as error:
             return self._refusal(message, document, error)
 
@@ -55,14 +77,14 @@ class Decoder:
             detail = f"{len(value)} bytes, and {self._limits.max_event_bytes} are allowed"
             raise UnreadableError(Reason.TOO_LARGE, detail)
 
-    def _event(self, message: Message, document: dict[str, object]) -> Event:
+    def _event(self, message: Message, document: dict[str, object], *, of_cloudevent: bool = False) -> Event:
         envelope = read_envelope(document)
         register = self._registers.get(envelope.register_name)
         if register is None:
             detail = f"no register is called {shown(envelope.register_name)}"
             raise UnreadableError(Reason.UNKNOWN_REGISTER, detail, "register")
         event_id = _read_at("id", self._read_id, envelope.id)
-        recorder = _read_at("recorder", register.read_recorder, envelope.recorder)
+        recorder = register.recorder(envelope.recorder, is_text=of_cloudevent)
         if message.key is not None:
             register.check_key(message.key, recorder)
         event_type = EventType(envelope.type)
@@ -129,8 +151,15 @@ class _RegisterReader:
 
     def __init__(self, register: Register, limits: Limits) -> None:
         self.movements = MovementReader(register, limits)
-        self.read_recorder = recorder_reader(register.recorder_type, limits)
+        self._read_recorder = recorder_reader(register.recorder_type, limits)
         self._read_key = recorder_text_reader(register.recorder_type, limits)
+
+    def recorder(self, value: str | int, *, is_text: bool) -> str:
+        """The recorder that an event names; the subject of a CloudEvent is text, as a key is."""
+        try:
+            return self._read_key(value) if is_text and isinstance(value, str) else self._read_recorder(value)
+        except UnreadableError as error:
+            raise error.inside("recorder") from None
 
     def recorder_of(self, key: bytes) -> str:
         """The recorder that a record's key names."""

@@ -118,6 +118,12 @@ class Reason(StrEnum):
     NOT_AN_OBJECT = "not_an_object", "Something else stands where a JSON object has to be."
     DUPLICATE_KEY = "duplicate_key", "A JSON object has the same key twice."
     KEY_MISMATCH = "key_mismatch", "The record's key is not the event's recorder."
+    UNKNOWN_SCHEMA = "unknown_schema", "The value names a schema that the schema registry does not have."
+    NOT_OF_SCHEMA = "not_of_schema", "The value cannot be read with the schema that it names."
+    INVALID_CLOUDEVENT = (
+        "invalid_cloudevent",
+        "Attributes of a CloudEvent are missing, not of version 1.0, or contradict the data.",
+    )
 
     # The event's own keys.
     UNKNOWN_KEY = "unknown_key", "The event has a key that the contract does not know."

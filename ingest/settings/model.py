@@ -97,6 +97,20 @@ class Settings(BaseModel):
         description="Further options of librdkafka, such as sasl.mechanism; only known and harmless ones are taken.",
     )
 
+    schema_registry_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+)?$",
+        description="Schema registry with Confluent's API, for values that name a schema of it; none when empty.",
+    )
+    schema_registry_user: str = Field(default="", description="User at the schema registry, where it wants one.")
+    schema_registry_password: SecretStr = Field(default=SecretStr(""), description="That user's password.")
+    schema_registry_ca_file: str = Field(
+        default="", description="File with the certificates to trust at the schema registry, not the usual ones."
+    )
+    schema_registry_timeout_ms: Milliseconds = Field(
+        default=10 * SECOND, description="Time for one answer of the schema registry; then the events are read again."
+    )
+
     # Batches
     batch_max_movements: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."

@@ -1,0 +1,148 @@
+"""Reads values that name a schema of a registry with Confluent's API: JSON Schema, Avro and Protobuf.
+
+A schema is asked for once and kept: its number never means another one. What the registry does not have is refused; a
+registry that does not answer is waited for, because that says nothing about the event.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Final, TypeVar
+
+from ingest.domain.framing import Content, Frame, open_frame
+from ingest.domain.messages import Reason
+from ingest.domain.strict_json import UnreadableError
+from ingest.errors import OperatorError, SettingsError, TransientError
+
+ReadPayload = Callable[[bytes], Content]
+_T = TypeVar("_T")
+
+_NOT_FOUND: Final = 404
+# Producers name what they want: no more schemas than this are kept, and an unknown one is asked for again only later.
+_MOST_SCHEMAS: Final = 1000
+_ASK_AGAIN_S: Final = 30.0
+_MOST_REFERENCES: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """A schema as the registry has it, with the texts of those that it refers to by name, each after what it needs."""
+
+    id: int
+    kind: str
+    text: str
+    references: dict[str, str]
+
+
+class SchemaRegistry:
+    """The registry's client; nothing is asked before a value needs it."""
+
+    def __init__(self, config: dict[str, object]) -> None:
+        self._module = _extra("confluent_kafka.schema_registry", "schema-registry")
+        try:
+            self._client = self._module.SchemaRegistryClient(config)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"schema_registry_url: {error}") from None
+
+    def schema(self, schema_id: int) -> Schema | None:
+        """Return a schema with everything that it refers to; None when there is none of this number."""
+        try:
+            found = self._client.get_schema(schema_id)
+            references: dict[str, str] = {}
+            self._collect(found.references, references)
+        except self._module.SchemaRegistryError as error:
+            if error.http_status_code == _NOT_FOUND:
+                return None
+            raise TransientError(f"the schema registry refuses to show schema {schema_id}: {error}") from error
+        except UnreadableError:
+            raise
+        except Exception as error:
+            # The client lets errors of its HTTP library through, which is another one in every other release.
+            raise TransientError(f"the schema registry does not answer: {type(error).__name__}: {error}") from error
+        return Schema(schema_id, found.schema_type or "AVRO", found.schema_str, references)
+
+    def _collect(self, wanted: list[object] | None, found: dict[str, str]) -> None:
+        for reference in wanted or ():
+            name, subject, version = (getattr(reference, field) for field in ("name", "subject", "version"))
+            if name in found:
+                continue
+            if len(found) >= _MOST_REFERENCES:
+                raise UnreadableError(Reason.NOT_OF_SCHEMA, f"its schema refers to more than {_MOST_REFERENCES} others")
+            schema = self._client.get_version(subject, version).schema
+            self._collect(schema.references, found)
+            found[name] = schema.schema_str
+
+
+class SchemaReader:
+    """Reads framed values; may be asked by several threads."""
+
+    def __init__(self, lookup: Callable[[int], Schema | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._lookup = lookup
+        self._clock = clock
+        self._known: dict[int, ReadPayload] = {}
+        self._unknown: dict[int, float] = {}
+
+    def __call__(self, value: bytes) -> Content:
+        """Read a value with the schema that it names."""
+        frame = open_frame(value)
+        read = self._known.get(frame.schema_id) or self._reader(frame)
+        try:
+            return read(frame.payload)
+        except UnreadableError as error:
+            raise UnreadableError(error.reason, f"schema {frame.schema_id}: {error.detail}", error.path) from None
+
+    def _reader(self, frame: Frame) -> ReadPayload:
+        asked_at = self._unknown.get(frame.schema_id)
+        schema = None
+        if asked_at is None or self._clock() - asked_at >= _ASK_AGAIN_S:
+            schema = self._lookup(frame.schema_id)
+        if schema is None:
+            _keep(self._unknown, frame.schema_id, self._clock())
+            raise UnreadableError(Reason.UNKNOWN_SCHEMA, f"schema {frame.schema_id} is not in the registry")
+        read = reader_of(schema)
+        _keep(self._known, schema.id, read)
+        return read
+
+
+def reader_of(schema: Schema) -> ReadPayload:
+    """Return what reads payloads written with this schema."""
+    if schema.kind == "JSON":
+        return _read_json
+    if schema.kind == "AVRO":
+        _extra("fastavro", "avro")
+        return _reader("avro", schema)
+    if schema.kind == "PROTOBUF":
+        _extra("google.protobuf", "protobuf")
+        _extra("grpc_tools", "protobuf")
+        return _reader("protobuf", schema)
+    raise UnreadableError(Reason.NOT_OF_SCHEMA, f"schema {schema.id} is of an unknown kind")
+
+
+def _reader(format_name: str, schema: Schema) -> ReadPayload:
+    # Only who reads such values has the libraries of their formats.
+    module = importlib.import_module(f"ingest.kafka.{format_name}")
+    read: ReadPayload = module.payload_reader(schema.text, schema.references)
+    return read
+
+
+def _read_json(payload: bytes) -> Content:
+    """Give the text on: the contract that decides is the register's declaration, whatever a schema allows."""
+    return payload
+
+
+def _extra(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise OperatorError(
+            f"{module} is not installed; values with a schema need: pip install 'tallystream[{extra}]'"
+        ) from None
+
+
+def _keep(kept: dict[int, _T], schema_id: int, value: _T) -> None:
+    """Remember, and forget the oldest beyond the bound."""
+    kept[schema_id] = value
+    while len(kept) > _MOST_SCHEMAS:
+        kept.pop(next(iter(kept)), None)
