@@ -14,12 +14,11 @@ from typing import Any
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
 from ingest.domain import moves
-from ingest.domain.applying import Applied, Registry
-from ingest.domain.batches import BatchLimits, Decoded
-from ingest.domain.decoding import Decoder
+from ingest.domain.applying import Applied
+from ingest.domain.batches import BatchLimits
+from ingest.domain.decoding import Decoder, Decoding
 from ingest.domain.framing import ReadFramed, refuse_framed
 from ingest.domain.health import compactor_health, worker_health
-from ingest.domain.messages import Limits, Message
 from ingest.domain.moves import Move, Wish
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.progress import Progress, Tally
@@ -30,7 +29,7 @@ from ingest.kafka.bounds import BoundsReader
 from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.dead_letters import DeadLetterProducer
 from ingest.kafka.options import admin_config, consumer_config, producer_config
-from ingest.kafka.schema_registry import SchemaReader, SchemaRegistry
+from ingest.kafka.schema_registry import schema_reader
 from ingest.observability.lookout import Lookout
 from ingest.observability.metrics import COMPACTOR, WORKER
 from ingest.observability.monitor import Monitor
@@ -325,17 +324,13 @@ def framed_reader(settings: Settings) -> ReadFramed:
     """Return what reads values that name a schema; without a registry they are refused."""
     if not settings.schema_registry_url:
         return refuse_framed
-    config: dict[str, object] = {
-        "url": settings.schema_registry_url,
-        "timeout": settings.schema_registry_timeout_ms / 1000,
-        "max.retries": 1,
-    }
-    if settings.schema_registry_user:
-        password = settings.schema_registry_password.get_secret_value()
-        config["basic.auth.user.info"] = f"{settings.schema_registry_user}:{password}"
-    if settings.schema_registry_ca_file:
-        config["ssl.ca.location"] = settings.schema_registry_ca_file
-    return SchemaReader(SchemaRegistry(config).schema)
+    return schema_reader(
+        settings.schema_registry_url,
+        settings.schema_registry_user,
+        settings.schema_registry_password.get_secret_value(),
+        settings.schema_registry_ca_file,
+        timeout_s=settings.schema_registry_timeout_ms / 1000,
+    )
 
 
 def bounds_reader(settings: Settings) -> BoundsReader:
@@ -398,19 +393,3 @@ class Threads:
     def wait(self, result: Future[Applied], timeout_s: float) -> None:
         """Return when the result is there, or the time is over."""
         wait([result], timeout_s)
-
-
-class Decoding:
-    """Decodes under the declarations it is given; keeps the decoder of the latest ones."""
-
-    def __init__(self, limits: Limits, read_framed: ReadFramed) -> None:
-        self._limits = limits
-        self._read_framed = read_framed
-        self._latest: tuple[int, Decoder] | None = None
-
-    def __call__(self, registry: Registry, message: Message) -> Decoded:
-        """Decode one record."""
-        latest = self._latest
-        if latest is None or latest[0] != registry.version:
-            latest = self._latest = registry.version, Decoder(registry.registers, self._limits, self._read_framed)
-        return latest[1].decode(message)

@@ -131,11 +131,7 @@ class Worker:
         self._builder = BatchBuilder(limits.batch)
         self._in_flight: _InFlight | None = None
         self._claimed: dict[TopicPartition, int] = {}
-<<<<<<< HEAD
-        self._claim_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
-=======
-        self._reading_delays = _Delays(limits)
->>>>>>> 74e11fe (Events as CloudEvents, and with schemas of a registry: JSON Schema, Avro, Protobuf)
+        self._reading_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
         self._stopping = threading.Event()
         self._reported_at = self._checked_at = clock.now()
         self._has_stopped_some = False

@@ -13,7 +13,9 @@ from ingest.domain.asyncapi import asyncapi as document_of
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(help="TOML files with [register.NAME] tables; without one, what the database has.", metavar="[FILE...]"),
+    typer.Argument(
+        help="TOML files with [register.NAME] tables; without one, what the database has.", metavar="[FILE...]"
+    ),
 ]
 
 

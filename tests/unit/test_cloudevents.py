@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 from cloudevents.core.bindings.kafka import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
+from msgspec.structs import replace
 
 from ingest.domain.messages import Event, Message, Refusal
 from tests.support.events import EVENT, Document, accepted, decoder, event, record, refused
@@ -17,7 +17,7 @@ from tests.support.formats import ATTRIBUTES, DATA
 def in_headers(attributes: Mapping[str, str | bytes | None], data: Document) -> Message:
     """A record in binary mode."""
     headers = tuple((f"ce_{k}", v.encode() if isinstance(v, str) else v) for k, v in attributes.items())
-    return replace(record(data), headers=headers)
+    return record(data, headers=headers)
 
 
 def around(attributes: Document, data: object = DATA) -> Message:
@@ -37,7 +37,7 @@ def test_modes(data: Document, event_type: str) -> None:
     made = CloudEvent({**ATTRIBUTES, "type": event_type, "datacontenttype": "application/json"}, data)
     plain = accepted(decoder().decode(record(EVENT)))
     for bound in (to_binary(made, JSONFormat()), to_structured(made, JSONFormat())):
-        message = replace(record(bytes(bound.value)), headers=tuple(bound.headers.items()))
+        message = record(bytes(bound.value), headers=tuple(bound.headers.items()))
         assert same(plain, accepted(decoder().decode(message)))
 
 
@@ -59,7 +59,7 @@ def test_recorder_without_a_subject() -> None:
 
 def test_other_headers_are_not_read() -> None:
     """Traces and the like say nothing about the event."""
-    message = replace(record(EVENT), headers=(("traceparent", b"\xff"), ("ce_id", b"another")))
+    message = record(EVENT, headers=(("traceparent", b"\xff"), ("ce_id", b"another")))
     assert isinstance(decoder().decode(message), Event)
 
 
@@ -76,7 +76,7 @@ def test_other_headers_are_not_read() -> None:
         (in_headers(ATTRIBUTES, {**EVENT, "id": "e-2"}), "invalid_cloudevent id"),
         (in_headers(ATTRIBUTES, {**DATA, "priority": 1}), "unknown_key priority"),
         (in_headers({**ATTRIBUTES, "id": "a\0b"}, DATA), "invalid_text id"),
-        (replace(in_headers(ATTRIBUTES, DATA), headers=(("ce_specversion", b"1.0"),) * 2), "invalid_cloudevent"),
+        (record(DATA, headers=(("ce_specversion", b"1.0"),) * 2), "invalid_cloudevent"),
         (around({**ATTRIBUTES, "specversion": 1.0}), "invalid_cloudevent specversion"),
         (around({**ATTRIBUTES, "id": 5}), "invalid_cloudevent id"),
         (around(ATTRIBUTES, json.dumps(DATA)), "not_an_object data"),

@@ -2,11 +2,11 @@
 
 import base64
 import json
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
 import pytest
+from msgspec.structs import replace
 
 from ingest.domain.decoding import Decoder
 from ingest.domain.messages import Event, Refusal
