@@ -17,6 +17,7 @@ from ingest.domain.plans import Plan, RecorderChange, RecorderKey, RecorderState
 from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Register
 from ingest.errors import TransientError
+from ingest.postgres.arrays import bytea_array, time_array
 from ingest.postgres.connections import Connection, Cursor, Database
 from ingest.postgres.copying import copy_text
 
@@ -163,10 +164,10 @@ class Writer:
         return {
             "recorders": [change.recorder for change in changes],
             "revisions": [change.after.revision for change in changes],
-            "event_digests": [change.after.digests for change in changes],
+            "event_digests": bytea_array(change.after.digests for change in changes),
             "spilled": [change.after.spilled for change in changes],
-            "first_periods": [change.after.first_period for change in changes],
-            "last_periods": [change.after.last_period for change in changes],
+            "first_periods": time_array(change.after.first_period for change in changes),
+            "last_periods": time_array(change.after.last_period for change in changes),
             "position_ids": [self._position_id(change.last_event.message) for change in changes],
             "event_offsets": [change.last_event.message.offset for change in changes],
         }
