@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from ingest.domain.messages import Event, Message, Refusal
-from ingest.domain.positions import Claim, TopicPartition
+from ingest.domain.positions import Claim, PartitionKey, TopicPartition
 
 Decoded: TypeAlias = Event | Refusal
 
@@ -60,10 +60,10 @@ class BatchBuilder:
     """Collects decoded events of the partitions that are claimed, until a batch is due."""
 
     limits: BatchLimits
-    _claims: dict[TopicPartition, Claim] = field(default_factory=dict)
+    _claims: dict[PartitionKey, Claim] = field(default_factory=dict)
     _items: list[Decoded] = field(default_factory=list)
-    _next_offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    _timestamps: dict[TopicPartition, int | None] = field(default_factory=dict)
+    _next_offsets: dict[PartitionKey, int] = field(default_factory=dict)
+    _timestamps: dict[PartitionKey, int | None] = field(default_factory=dict)
     _movements: int = 0
     _bytes: int = 0
     _opened_at: float = 0.0
@@ -76,20 +76,20 @@ class BatchBuilder:
     @property
     def claims(self) -> Mapping[TopicPartition, Claim]:
         """The claimed partitions, each with the offset up to which batches were taken."""
-        return self._claims
+        return {claim.topic_partition: claim for claim in self._claims.values()}
 
     def claim(self, claims: Iterable[Claim]) -> None:
         """Begin to accept events of these partitions; what waits of an earlier claim is read again under this one."""
-        taken = {claim.topic_partition: claim for claim in claims}
+        taken: dict[PartitionKey, Claim] = {claim.topic_partition: claim for claim in claims}
         self.release(taken)
         self._claims.update(taken)
 
-    def release(self, partitions: Iterable[TopicPartition]) -> None:
+    def release(self, partitions: Iterable[PartitionKey]) -> None:
         """Drop these partitions and what waits of them; their next owner reads it again."""
         gone = set(partitions)
         if not gone:
             return
-        kept = [item for item in self._items if _partition(item) not in gone]
+        kept = [item for item in self._items if (item.message.topic, item.message.partition) not in gone]
         for topic_partition in gone:
             self._claims.pop(topic_partition, None)
             self._next_offsets.pop(topic_partition, None)
@@ -99,16 +99,17 @@ class BatchBuilder:
     def add(self, items: Iterable[Decoded], registry_version: int, now: float) -> None:
         """Take events in the order in which they were read; `now` is in seconds of any steady clock."""
         for item in items:
-            topic_partition = _partition(item)
-            claim = self._claims.get(topic_partition)
-            if claim is None or item.message.offset < self._next_offsets.get(topic_partition, claim.next_offset):
+            message = item.message
+            partition = message.topic, message.partition
+            claim = self._claims.get(partition)
+            if claim is None or message.offset < self._next_offsets.get(partition, claim.next_offset):
                 continue
             if not self._items:
                 self._opened_at = now
                 self._registry_version = registry_version
             self._items.append(item)
-            self._next_offsets[topic_partition] = item.message.offset + 1
-            self._timestamps[topic_partition] = item.message.timestamp_ms
+            self._next_offsets[partition] = message.offset + 1
+            self._timestamps[partition] = message.timestamp_ms
             self._count(item)
         self._registry_version = min(self._registry_version, registry_version)
 
@@ -131,8 +132,8 @@ class BatchBuilder:
     def take(self) -> Batch:
         """Close the batch; the next one expects the positions that this one leaves behind."""
         spans = tuple(
-            Span(self._claims[topic_partition], next_offset, self._timestamps[topic_partition])
-            for topic_partition, next_offset in sorted(self._next_offsets.items())
+            Span(self._claims[partition], next_offset, self._timestamps[partition])
+            for partition, next_offset in sorted(self._next_offsets.items())
         )
         batch = Batch(tuple(self._items), spans, self._registry_version)
         for span in spans:
@@ -152,8 +153,4 @@ class BatchBuilder:
     def _count(self, item: Decoded) -> None:
         self._bytes += len(item.message.value or b"")
         if isinstance(item, Event):
-            self._movements += len(item.movements)
-
-
-def _partition(item: Decoded) -> TopicPartition:
-    return TopicPartition(item.message.topic, item.message.partition)
+            self._movements += item.movements.count

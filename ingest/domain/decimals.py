@@ -59,11 +59,20 @@ def number_reader(column_type: str, limits: Limits) -> Reader:
     return _decimal_reader(_shape_of(column_type, limits))
 
 
-def plain_number(column_type: str, limits: Limits) -> tuple[str, str]:
-    """Two patterns of numbers that this column takes without a second look: canonical ones; with zeros at the end too.
+@dataclass(frozen=True, slots=True)
+class PlainNumber:
+    """Patterns of numbers that a column takes without a second look: canonical ones, and with zeros at their end too.
 
-    Neither matches a zero with a sign. Integers are those that surely fit their type. Not for floating point columns.
+    Neither matches a zero with a sign. Integers are those that surely fit their type.
     """
+
+    canonical: str
+    plain: str
+    max_decimals: int
+
+
+def plain_number(column_type: str, limits: Limits) -> PlainNumber:
+    """Of a resource, or of a dimension of type numeric; not of floating point."""
     if column_type in INTEGER_RANGES:
         surely = len(str(INTEGER_RANGES[column_type][1])) - 1
         shape = _Shape(column_type, surely, 0, limits.max_digits)
@@ -71,9 +80,10 @@ def plain_number(column_type: str, limits: Limits) -> tuple[str, str]:
         shape = _shape_of(column_type, limits)
     whole, most = _plain_whole(shape), shape.max_decimals
     if not most:
-        return (f"(?:-(?!0))?{whole}",) * 2
+        return PlainNumber(f"(?:-(?!0))?{whole}", f"(?:-(?!0))?{whole}", 0)
     canonical = rf"(?:-(?!0(?!\.)))?{whole}(?:\.[0-9]{{1,{most}}}+(?<!0))?"
-    return canonical, rf"(?:-(?!0(?:\.0++)?(?![.0-9])))?{whole}(?:\.[0-9]{{1,{most}}})?"
+    plain = rf"(?:-(?!0(?:\.0++)?(?![.0-9])))?{whole}(?:\.[0-9]{{1,{most}}})?"
+    return PlainNumber(canonical, plain, most)
 
 
 def _plain_whole(shape: _Shape) -> str:

@@ -27,4 +27,5 @@ def id_digest(event_id: str) -> int:
 
 def content_digest(event_type: EventType, revision: int | None, movements: Movements) -> int:
     """Tells whether an event that comes again says the same; its id is not part of it."""
-    return digest(f"{event_type}\t{'' if revision is None else revision}\n{movements.text}".encode())
+    head = event_type + ("\t\n" if revision is None else f"\t{revision}\n")
+    return digest((head + movements.text).encode())

@@ -7,17 +7,16 @@ nothing, an older revision changes nothing, and the same id or revision with oth
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from itertools import chain
 from typing import TypeAlias
 
 import msgspec
 
 from ingest.domain.batches import Decoded
 from ingest.domain.messages import Event, EventType, Reason, Refusal
-from ingest.domain.positions import TopicPartition
+from ingest.domain.positions import PartitionKey, TopicPartition
 
 RecorderKey: TypeAlias = tuple[str, str]
 """Register and recorder."""
@@ -91,17 +90,17 @@ class Plan:
     movements: Mapping[TopicPartition, int]
 
 
-@dataclass(slots=True)
-class _Recorder:
-    """A recorder while its events are gone through."""
+class _Recorder(msgspec.Struct, gc=False):
+    """A recorder while its events are gone through; `digests` are those of `recent`, packed."""
 
     before: RecorderState | None
     spilled: Mapping[int, int]
-    revision: int | None
-    recent: list[tuple[int, int]]
-    first_period: datetime | None
-    last_period: datetime | None
-    events: list[Event] = field(default_factory=list)
+    revision: int | None = None
+    recent: list[tuple[int, int]] = []
+    digests: bytes = b""
+    first_period: datetime | None = None
+    last_period: datetime | None = None
+    events: list[Event] = []
     clears: bool = False
     last_event: Event | None = None
 
@@ -131,6 +130,7 @@ class _Recorder:
             self.first_period = first if self.first_period is None else min(first, self.first_period)
             self.last_period = last if self.last_period is None else max(last, self.last_period)
         self.recent.append((event.id_digest, event.content_digest))
+        self.digests += _PAIR.pack(event.id_digest, event.content_digest)
         if event.revision is not None:
             self.revision = event.revision
         self.last_event = event
@@ -143,10 +143,9 @@ class _Recorder:
         if len(self.recent) > RECENT_EVENTS:
             keep = RECENT_EVENTS // 2
             spills.extend(Spill(recorder, *pair) for pair in self.recent[:-keep])
-            self.recent = self.recent[-keep:]
+            self.digests = self.digests[-keep * _PAIR.size :]
             spilled = True
-        digests = b"".join(_PAIR.pack(*pair) for pair in self.recent)
-        after = RecorderState(self.revision, digests, spilled, self.first_period, self.last_period)
+        after = RecorderState(self.revision, self.digests, spilled, self.first_period, self.last_period)
         return RecorderChange(recorder, self.before, after, self.last_event, self.clears)
 
     def _known_content(self, id_digest: int) -> int | None:
@@ -166,19 +165,19 @@ def plan_batch(
     `spilled` holds, for recorders whose state says so, the content digest of older events by their id digest: of those
     with an id or with the content of one of these events.
     """
-    recorders: dict[RecorderKey, _Recorder] = {}
+    recorders: dict[str, dict[str, _Recorder]] = {}
     refusals: list[Refusal] = []
-    outcomes: dict[tuple[str, int], list[Outcome]] = {}
+    outcomes: dict[PartitionKey, list[Outcome]] = {}
     for item in items:
-        verdict: Outcome | Refusal = item if isinstance(item, Refusal) else _decide(item, recorders, states, spilled)
+        verdict = item if isinstance(item, Refusal) else _decide(item, recorders, states, spilled)
         if isinstance(verdict, Refusal):
             refusals.append(verdict)
             verdict = Outcome.DEAD_LETTER
         message = item.message
         outcomes.setdefault((message.topic, message.partition), []).append(verdict)
-    registers = _by_register(recorders)
-    counted = {TopicPartition(*key): Counter(each) for key, each in outcomes.items()}
-    return Plan(registers, tuple(refusals), counted, _count_movements(registers))
+    registers = tuple(_plan_register(name, recorders[name]) for name in sorted(recorders))
+    counted = {TopicPartition(*partition): Counter(each) for partition, each in outcomes.items()}
+    return Plan(tuple(r for r in registers if r.changes), tuple(refusals), counted, _count_movements(registers))
 
 
 def recorder_keys(items: Iterable[Decoded]) -> dict[str, list[str]]:
@@ -197,57 +196,48 @@ def refuse(event: Event, reason: Reason, detail: str, path: str = "", sqlstate: 
 
 def _decide(
     event: Event,
-    recorders: dict[RecorderKey, _Recorder],
+    recorders: dict[str, dict[str, _Recorder]],
     states: Mapping[RecorderKey, RecorderState],
     spilled: Mapping[RecorderKey, Mapping[int, int]],
 ) -> Outcome | Refusal:
-    key = (event.register, event.recorder)
-    recorder = recorders.get(key)
+    of_register = recorders.setdefault(event.register, {})
+    recorder = of_register.get(event.recorder)
     if recorder is None:
-        recorder = recorders[key] = _open(states.get(key), spilled.get(key, {}))
+        key = event.register, event.recorder
+        recorder = of_register[event.recorder] = _open(states.get(key), spilled.get(key, {}))
     verdict = recorder.judge(event)
     if verdict is Reason.ID_CONFLICT:
         return refuse(event, verdict, f"id {event.id} was applied before with other content", "id")
-    if verdict is Reason.REVISION_CONFLICT:
+    if isinstance(verdict, Reason):
         return refuse(event, verdict, f"revision {event.revision} was applied before with other content", "revision")
     if verdict is Outcome.APPLIED:
         recorder.apply(event)
-    return Outcome(verdict)
+    return verdict
 
 
 def _open(before: RecorderState | None, spilled: Mapping[int, int]) -> _Recorder:
     if before is None:
-        return _Recorder(None, spilled, None, [], None, None)
+        return _Recorder(None, spilled)
     recent = list(_PAIR.iter_unpack(before.digests))
-    return _Recorder(before, spilled, before.revision, recent, before.first_period, before.last_period)
+    return _Recorder(before, spilled, before.revision, recent, before.digests, before.first_period, before.last_period)
 
 
-def _by_register(recorders: Mapping[RecorderKey, _Recorder]) -> tuple[RegisterPlan, ...]:
-    changes: dict[str, list[RecorderChange]] = {}
-    events: dict[str, list[list[Event]]] = {}
-    spills: dict[str, list[Spill]] = {}
-    for key in sorted(recorders):
-        register, name = key
-        recorder = recorders[key]
-        change = recorder.change(name, spills.setdefault(register, []))
+def _plan_register(name: str, recorders: Mapping[str, _Recorder]) -> RegisterPlan:
+    changes: list[RecorderChange] = []
+    events: list[Event] = []
+    spills: list[Spill] = []
+    for recorder in sorted(recorders):
+        change = recorders[recorder].change(recorder, spills)
         if change is not None:
-            changes.setdefault(register, []).append(change)
-            events.setdefault(register, []).append(recorder.events)
-    return tuple(
-        RegisterPlan(
-            register,
-            tuple(changes[register]),
-            tuple(chain.from_iterable(events[register])),
-            tuple(spills[register]),
-        )
-        for register in changes
-    )
+            changes.append(change)
+            events += recorders[recorder].events
+    return RegisterPlan(name, tuple(changes), tuple(events), tuple(spills))
 
 
 def _count_movements(registers: Iterable[RegisterPlan]) -> Mapping[TopicPartition, int]:
-    counts: dict[tuple[str, int], int] = {}
+    counts: dict[PartitionKey, int] = {}
     for register in registers:
         for event in register.events:
-            key = event.message.topic, event.message.partition
-            counts[key] = counts.get(key, 0) + event.movements.count
-    return {TopicPartition(*key): count for key, count in counts.items()}
+            partition = event.message.topic, event.message.partition
+            counts[partition] = counts.get(partition, 0) + event.movements.count
+    return {TopicPartition(*partition): count for partition, count in counts.items()}

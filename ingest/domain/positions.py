@@ -7,12 +7,15 @@ a person decides.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from ingest.errors import PositionError
 
+PartitionKey: TypeAlias = tuple[str, int]
+"""A `TopicPartition`, or a plain tuple that equals it: for what is looked up once per message."""
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
+
+class TopicPartition(NamedTuple):
     """One partition of one topic; sorts by topic, then number, so that locks have one order."""
 
     topic: str

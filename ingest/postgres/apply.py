@@ -20,7 +20,7 @@ from ingest.domain.applying import Applied, Claims, Registry, Standing
 from ingest.domain.batches import Batch, Decoded
 from ingest.domain.messages import Reason, Refusal
 from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
-from ingest.domain.positions import Claim, LogBounds, TopicPartition
+from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartition
 from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
@@ -153,7 +153,9 @@ class BatchStore:
         return {span.claim.topic_partition: in_a_row[span.claim.position_id] for span in spans}
 
     def _writer(self, connection: Connection, batch: Batch, registry: Registry) -> Writer:
-        position_ids = {span.claim.topic_partition: span.claim.position_id for span in batch.spans}
+        position_ids: dict[PartitionKey, int] = {
+            span.claim.topic_partition: span.claim.position_id for span in batch.spans
+        }
         return Writer(connection, self.database, registry.registers, position_ids)
 
     def _next_batch_id(self, connection: Connection) -> int:

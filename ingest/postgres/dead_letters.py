@@ -9,7 +9,6 @@ from ingest.domain.applying import Registry
 from ingest.domain.batches import Decoded
 from ingest.domain.messages import Event, Message, Reason, Refusal
 from ingest.domain.plans import plan_batch, refuse
-from ingest.domain.positions import TopicPartition
 from ingest.errors import DataError, RegisterError, RegistryChangedError
 from ingest.postgres.connections import Connection, Database, translated_errors
 from ingest.postgres.partitions import Partitions
@@ -190,9 +189,7 @@ class _Retry:
         # A short transaction of its own, over a connection of its own.
         with self.database.connect() as other:
             Partitions().ensure(other, self.database, items)
-        position_ids = {
-            TopicPartition(letter.message.topic, letter.message.partition): letter.position_id for letter in waiting
-        }
+        position_ids = {(letter.message.topic, letter.message.partition): letter.position_id for letter in waiting}
         writer = Writer(self.connection, self.database, self.registry.registers, position_ids)
         states = writer.lock_recorders(items)
         plan = plan_batch(items, states, writer.find_spilled(items, states))

@@ -55,10 +55,8 @@ def _create(connection: Connection, database: Database, register: str, hours: It
 
 
 def _hours(items: Iterable[Decoded]) -> dict[str, set[int]]:
-    hours: dict[str, set[int]] = {}
+    periods: dict[str, set[datetime]] = {}
     for item in items:
         if isinstance(item, Event) and item.movements.count:
-            hours.setdefault(item.register, set()).update(
-                int(period.timestamp() // 3600) for period in item.movements.periods
-            )
-    return hours
+            periods.setdefault(item.register, set()).update(item.movements.periods)
+    return {name: {int(period.timestamp() // 3600) for period in found} for name, found in periods.items()}

@@ -14,7 +14,7 @@ from psycopg import sql
 from ingest.domain.batches import Decoded
 from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.plans import Plan, RecorderChange, RecorderKey, RecorderState, RegisterPlan, recorder_keys
-from ingest.domain.positions import TopicPartition
+from ingest.domain.positions import PartitionKey
 from ingest.domain.registers import Register
 from ingest.errors import TransientError
 from ingest.postgres.arrays import bytea_array, time_array
@@ -29,7 +29,7 @@ class Writer:
     connection: Connection
     database: Database
     registers: Mapping[str, Register]
-    position_ids: Mapping[TopicPartition, int]
+    position_ids: Mapping[PartitionKey, int]
 
     def lock_recorders(self, items: Iterable[Decoded]) -> dict[RecorderKey, RecorderState]:
         """Lock the recorders of these events, in order, and return the states of those that are known."""
@@ -184,7 +184,7 @@ class Writer:
         }
 
     def _position_id(self, message: Message) -> int:
-        return self.position_ids[TopicPartition(message.topic, message.partition)]
+        return self.position_ids[message.topic, message.partition]
 
     def _execute(self, name: str, register: str, **parameters: object) -> Cursor:
         statement = self.database.compose(name, **self._parts(self.registers[register]))

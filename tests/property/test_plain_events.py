@@ -244,7 +244,7 @@ def test_usual_events_are_plain(register: Register, data: st.DataObject) -> None
     for _ in range(data.draw(st.integers(1, 3))):
         line = [f'"{c.name}": {data.draw(usual[c.type] | st.just("null"))}' for c in register.dimensions]
         line += [f'"{c.name}": {data.draw(usual[c.type])}' for c in register.resources]
-        line += data.draw(st.sampled_from([[], [], ['"period": "2026-04-18T12:00:00+02:00"']]))
+        line += data.draw(st.sampled_from([[], [], ['"period": "2026-04-18T12:00:00.5+02:00"']]))
         lines.append("{" + ", ".join(line) + "}")
     recorder = {"text": '"receipt:1"', "bigint": "17", "uuid": f'"{UUID}"'}[register.recorder_type]
     head = f'{{"id": "e:1", "type": "movement", "register": "{register.name}", "recorder": {recorder}, "period": '
