@@ -273,7 +273,6 @@ class Compactor:
         except TallystreamError as error:
             _log.warning("pending deltas could not be counted", error=str(error))
             return
-        self.tally.pending = tuple(found)
         pending = {p.register: {"deltas": p.deltas, "age_s": round(p.age_s or 0.0, 1)} for p in found}
         _log.info("progress", **self.tally.summary(), pending=pending)
         late = [p.register for p in found if p.is_late(self._limits.alarm_ms)]

@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.support.kafka",
     "tests.support.schema_registry",
     "tests.support.members",
+    "tests.support.prometheus",
     "tests.support.stream",
     "tests.support.retail",
     "tests.support.header",

@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from ingest.domain.applying import Applied, Claims
 from ingest.domain.batches import Batch
-from ingest.domain.compacting import PendingDeltas
 from ingest.domain.messages import Reason
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import TopicPartition
@@ -196,7 +195,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Tally:
-    """What a compactor has done since it started; `pending` is as of its last report."""
+    """What a compactor has done since it started."""
 
     slices: int = 0
     deltas: int = 0
@@ -204,7 +203,6 @@ class Tally:
     problems: int = 0
     chores: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    pending: tuple[PendingDeltas, ...] = ()
     loop: Loop = field(default_factory=Loop)
 
     def summary(self) -> dict[str, object]:

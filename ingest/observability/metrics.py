@@ -17,6 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from ingest import __version__
+from ingest.domain.compacting import PendingDeltas
 from ingest.domain.health import Health
 from ingest.domain.messages import Reason
 from ingest.domain.overview import Overview
@@ -260,14 +261,14 @@ COMPACTOR: Final[tuple[Metric[Tally], ...]] = (
         "tallystream_pending_deltas",
         Kind.GAUGE,
         "Deltas that wait to be folded, in all registers that have some; every compactor tells the same.",
-        lambda m: [((each.register,), each.deltas) for each in m.work.pending],
+        lambda m: [((each.register,), each.deltas) for each in _pending(m)],
         ("register",),
     ),
     Metric(
         "tallystream_pending_delta_age_seconds",
         Kind.GAUGE,
         "Age of the oldest of them.",
-        lambda m: [((each.register,), each.age_s or 0.0) for each in m.work.pending],
+        lambda m: [((each.register,), each.age_s or 0.0) for each in _pending(m)],
         ("register",),
     ),
     Metric(
@@ -341,6 +342,10 @@ def _one(value: float) -> list[Sample]:
 
 def _key(topic_partition: TopicPartition) -> tuple[str, str]:
     return topic_partition.topic, str(topic_partition.partition)
+
+
+def _pending(moment: Moment[Tally]) -> tuple[PendingDeltas, ...]:
+    return () if moment.overview is None else moment.overview.pending
 
 
 def _stopped(work: Progress) -> dict[TopicPartition, float]:

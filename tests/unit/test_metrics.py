@@ -139,8 +139,8 @@ def test_what_a_compactor_tells() -> None:
     """What it did, what waits, and which dead letters nobody has looked at."""
     waiting = PendingDeltas("sales", high_write=True, deltas=12, age_s=4.5)
     empty = PendingDeltas("old", high_write=False, deltas=0, age_s=None)
-    tally = Tally(slices=2, deltas=30, pending=(waiting, empty))
-    found = scrape(COMPACTOR, compactor(tally, Overview(waiting={"not_json": 3})))
+    tally = Tally(slices=2, deltas=30)
+    found = scrape(COMPACTOR, compactor(tally, Overview(pending=(waiting, empty), waiting={"not_json": 3})))
     assert value(found, "tallystream_compactor_deltas_total") == 30
     assert value(found, "tallystream_pending_deltas", register="sales") == 12
     assert value(found, "tallystream_pending_delta_age_seconds", register="sales") == 4.5
