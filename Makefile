@@ -67,6 +67,11 @@ simulate: $(VENV)/.dev  ## simulated lives of workers full of mishaps (SEEDS=100
 	$(say) 'simulation'
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) $(if $(SEED),--seed $(SEED))
 
+.PHONY: test-helm
+test-helm: $(VENV)/.dev  ## the chart on a real Kubernetes API server, which Go builds first (once: 10 minutes)
+	$(say) 'pytest: install, upgrade, rollback and uninstall'
+	@$(PYTEST) tests/deploy/helm_release.py $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --json FILE" chooses; BENCH=--list names the rows)
 	$(say) 'benchmarks $(BENCH)'
@@ -107,14 +112,15 @@ verify: $(VENV)/.dev  ## fail when a generated file is not what `make generate` 
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## pin the newest allowed dependencies, with hashes, for every platform
-	@for list in dev demo runtime; do \
+	@for list in dev demo runtime build; do \
 		printf '==> requirements/%s.lock\n' "$$list"; \
 		case "$$list" in \
-			dev) what='--all-extras --group dev' ;; \
-			demo) what='--extra demo --group build --constraint requirements/dev.lock' ;; \
-			runtime) what='--constraint requirements/dev.lock' ;; \
+			dev) what='pyproject.toml --all-extras --group dev' ;; \
+			demo) what='pyproject.toml --extra demo --group build --constraint requirements/dev.lock' ;; \
+			runtime) what='pyproject.toml --constraint requirements/dev.lock' ;; \
+			build) what='--group pyproject.toml:build --constraint requirements/dev.lock' ;; \
 		esac; \
-		$(BIN)/uv pip compile pyproject.toml $$what --upgrade --universal --python-version 3.11 --generate-hashes \
+		$(BIN)/uv pip compile $$what --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \
 			--quiet --output-file "requirements/$$list.lock"; \
 	done

@@ -1,8 +1,8 @@
 """The generated files: `make generate` writes them, `make verify` fails when one is not what would be written.
 
 Generated is what the code knows better than its authors: the event's JSON Schema, the reference of settings and refusal
-reasons, the schema as PostgreSQL has it after a migration, who may do what in it, and in the guide to SQL its answers
-and its reference.
+reasons, the schema as PostgreSQL has it after a migration, who may do what in it, in the guide to SQL its answers and
+its reference, and which values the Helm chart takes.
 """
 
 import re
@@ -25,6 +25,7 @@ from ingest.domain.schema import event_schema, render
 from ingest.observability.metrics import COMPACTOR, WORKER, Metric
 from ingest.settings import Settings
 from ingest.settings.model import ENVIRONMENT_PREFIX
+from tests.support.chart_schema import values_schema
 from tests.support.downloads import ROOT
 from tests.support.local_postgres import LocalPostgres
 from tests.support.postgres import Database, Databases, migrate
@@ -100,6 +101,7 @@ FILES: dict[str, Callable[[], str]] = {
     "schema/snapshot.sql": snapshot,
     "docs/privileges.md": privileges,
     SQL_GUIDE: sql_guide,
+    "helm/tallystream/values.schema.json": values_schema,
 }
 
 

@@ -15,3 +15,12 @@ POSTGRES_EMBEDDED = 18
 
 # The short prefix `dependency:` resolves to whatever plugin Maven knows; this one is known to work.
 MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+
+# Built from the Go module proxy. Those with a module in tests/support/go have the same version in its go.mod.
+HELM = "v4.3.1"
+KUBECTL_VALIDATE = "v0.0.4"
+COMPOSE = "v2.16.2"
+KUBERNETES = "v1.34.1"
+ETCD = "v3.6.5"
+KEDA = "v2.21.0"
+PROMETHEUS_OPERATOR = "v0.85.0"
