@@ -72,6 +72,12 @@ test-helm: $(VENV)/.dev  ## the chart on a real Kubernetes API server, which Go 
 	$(say) 'pytest: install, upgrade, rollback and uninstall'
 	@$(PYTEST) tests/deploy/helm_release.py $(PYTEST_ARGS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.dev  ## a fuzzer against the decoder, with atheris (SECONDS=60; INPUT=FILE repeats one input)
+	$(say) 'fuzzing the decoder'
+	@$(PIP) install --quiet --require-hashes --requirement requirements/fuzz.lock
+	@$(BIN)/python -m tests.fuzzing $(or $(INPUT),$(SECONDS),60)
+
 .PHONY: bench
 bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --json FILE" chooses; BENCH=--list names the rows)
 	$(say) 'benchmarks $(BENCH)'
@@ -112,13 +118,14 @@ verify: $(VENV)/.dev  ## fail when a generated file is not what `make generate` 
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## pin the newest allowed dependencies, with hashes, for every platform
-	@for list in dev demo runtime build; do \
+	@for list in dev demo runtime build fuzz; do \
 		printf '==> requirements/%s.lock\n' "$$list"; \
 		case "$$list" in \
 			dev) what='pyproject.toml --all-extras --group dev' ;; \
 			demo) what='pyproject.toml --extra demo --group build --constraint requirements/dev.lock' ;; \
 			runtime) what='pyproject.toml --constraint requirements/dev.lock' ;; \
 			build) what='--group pyproject.toml:build --constraint requirements/dev.lock' ;; \
+			fuzz) what='--group pyproject.toml:fuzz' ;; \
 		esac; \
 		$(BIN)/uv pip compile $$what --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'make lock' \

@@ -18,6 +18,7 @@ TIMEOUT_S = 30
 MakeMember = Callable[..., Member]
 
 
+@pytest.mark.scenario("B1")
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_a_broker_that_is_killed_and_comes_back(
     own_kafka: ControlledBroker, members: MakeMember, protocol: Protocol
@@ -40,6 +41,7 @@ def test_a_broker_that_is_killed_and_comes_back(
     assert sorted(int(message.value or b"") for message in member.messages) == list(range(40))
 
 
+@pytest.mark.scenario("B2")
 def test_a_broker_that_is_not_there_yet(members: MakeMember) -> None:
     """A worker may start first: it waits, and leaves when it is told to, without waiting for anything."""
     (port,) = free_ports(1)

@@ -108,6 +108,7 @@ def test_a_failure_to_claim_comes_out_of_poll(
     assert [member.offsets(p) for p in range(2)] == [list(range(10))] * 2
 
 
+@pytest.mark.scenario("B4")
 def test_two_members_share_and_read_everything_once(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_failure_on_revocation_comes_out_of_poll(
     assert [sorted(first.offsets(p) + second.offsets(p)) for p in range(2)] == [list(range(10))] * 2
 
 
+@pytest.mark.scenario("B6")
 def test_a_member_that_was_away_too_long_reads_from_the_positions_again(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -184,6 +186,7 @@ def test_a_member_that_was_away_too_long_reads_from_the_positions_again(
     assert [member.offsets(p) for p in range(2)] == [list(range(committed[p], 20)) for p in range(2)]
 
 
+@pytest.mark.scenario("B16")
 def test_aborted_transactions_are_gaps(kafka: Broker, kafka_topic: MakeTopic, members: MakeMember) -> None:
     """Only committed messages come; the offsets between are missing, and the log's end is behind a marker."""
     topic = kafka_topic()
@@ -205,6 +208,7 @@ def test_aborted_transactions_are_gaps(kafka: Broker, kafka_topic: MakeTopic, me
     assert again.poll(1) == []
 
 
+@pytest.mark.scenario("B11")
 def test_records_that_are_gone_stop_the_partition(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -221,6 +225,7 @@ def test_records_that_are_gone_stop_the_partition(
     assert f"offsets 3..6 of topic {topic} partition 0 are gone" in str(problem)
 
 
+@pytest.mark.scenario("B11")
 def test_retention_that_overtakes_a_reader_stops_the_partition(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -246,6 +251,7 @@ def test_retention_that_overtakes_a_reader_stops_the_partition(
     assert [m.offset for m in member.messages] == list(range(read))
 
 
+@pytest.mark.scenario("B13")
 def test_a_recreated_topic_stops_its_partitions(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -269,6 +275,7 @@ def test_a_recreated_topic_stops_its_partitions(
         assert f"its topic id was {old} and is {_topic_id(kafka, topic)} now" in str(problem)
 
 
+@pytest.mark.scenario("B14")
 def test_partitions_that_are_added_are_read(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -312,6 +319,7 @@ def test_mirrored_offsets_are_what_tools_see(
     again.read_until(lambda: len(again.messages) == 20)
 
 
+@pytest.mark.scenario("B8")
 def test_offsets_that_could_not_be_told_are_told_again(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:
@@ -394,6 +402,7 @@ def test_closing_leaves_the_group_at_once(
     assert first.left == []
 
 
+@pytest.mark.scenario("B7")
 def test_the_same_static_name_twice_is_fatal_for_one(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:

@@ -18,6 +18,7 @@ EVENTS = 5_000
 KILLS = 4
 
 
+@pytest.mark.scenario("W1")
 def test_kill_9_changes_nothing(stream: Stream, rng: random.Random) -> None:
     """Four kills of two workers: every cell and day, every count of events, and Kafka's offsets are right."""
     # Small batches: a kill finds some committed, one under way, and many to come.

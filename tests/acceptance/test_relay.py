@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 from confluent_kafka import Consumer, Message
 
 from tests.support.kafka import Broker
@@ -66,6 +67,7 @@ def test_dead_letters_reach_their_topic(pipeline: Pipeline, kafka: Broker, kafka
     assert (last.key(), last.value()) == (None, b"the last")
 
 
+@pytest.mark.scenario("B21")
 def test_a_broker_that_is_away_loses_no_dead_letter(pipeline: Pipeline) -> None:
     """`--once` says so with exit code 2, and they are still to be relayed; folding was done all the same."""
     pipeline.send(b"\xff")

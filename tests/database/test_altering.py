@@ -85,6 +85,7 @@ def test_other_options_change_without_touching_tables(shop: Shop) -> None:
     assert shop.ask("SELECT version FROM _registry_version") > version
 
 
+@pytest.mark.scenario("O5")
 def test_what_cannot_be_is_refused(shop: Shop) -> None:
     """Names that are taken, reserved or unknown types, unknown registers."""
     alter = "SELECT register_alter('stock', %s, %s)"
@@ -96,6 +97,7 @@ def test_what_cannot_be_is_refused(shop: Shop) -> None:
     assert shop.refusal("SELECT register_alter('other')")[0] == "TS001"
 
 
+@pytest.mark.scenario("O5", "W13")
 @pytest.mark.parametrize("added", [{"add_resources": {"pieces": "int"}}, {"add_dimensions": {"colour": "text"}}])
 def test_a_register_is_altered_while_sessions_post(shop: Shop, added: dict[str, object]) -> None:
     """They wait, or are told what their elements lack from then on; nothing is lost and nothing counted twice."""

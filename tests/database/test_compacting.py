@@ -77,6 +77,7 @@ def test_it_follows_writers_until_it_is_told_to_stop(hot: Shop, program: Callabl
     assert hot.problems() == []
 
 
+@pytest.mark.scenario("C1")
 def test_kill_9_loses_and_doubles_nothing(hot: Shop, program: Callable[..., Program]) -> None:
     """Wherever in a slice it is: the slice is pending again, reads are right all the time, the next one folds it."""
     total = {"quantity": 60, "amount": 0}
@@ -116,6 +117,7 @@ def test_a_connection_that_breaks_during_a_slice(hot: Shop, what: bytes, where: 
     assert hot.problems() == []
 
 
+@pytest.mark.scenario("C5")
 def test_what_is_pending_is_drained_in_small_transactions(hot: Shop) -> None:
     """However much it is: no transaction is larger than a slice."""
     hot.post([element("many", "2026-01-07", n, "x", quantity=1) for n in range(100, 140)])

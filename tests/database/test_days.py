@@ -65,6 +65,7 @@ def send(pipeline: Pipeline, instants: list[datetime]) -> None:
         pipeline.send(movement(f"r{number}", {"k": 1, "n": 1}, register="ticks", period=period))
 
 
+@pytest.mark.scenario("W9")
 @pytest.mark.parametrize("partition_by", ["day", "month"])
 @pytest.mark.parametrize(("zone_name", "day"), BORDERS)
 def test_every_instant_counts_for_its_local_day(
@@ -91,6 +92,7 @@ SESSIONS = [
 ]
 
 
+@pytest.mark.scenario("W8")
 @pytest.mark.parametrize("options", SESSIONS)
 @pytest.mark.parametrize("zone_name", ["Europe/London", "Asia/Kolkata"])
 def test_sessions_decide_nothing(database: Database, pipelines: Pipelines, zone_name: str, options: str) -> None:
@@ -119,6 +121,7 @@ def test_sessions_decide_nothing(database: Database, pipelines: Pipelines, zone_
     pipeline.check()
 
 
+@pytest.mark.scenario("P12")
 def test_the_window_is_of_local_days(pipelines: Pipelines) -> None:
     """The first and the last instant of the declared periods are taken, their neighbours are refused."""
     zone = ZoneInfo("Asia/Kolkata")

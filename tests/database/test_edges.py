@@ -82,6 +82,7 @@ def test_any_range_is_what_a_naive_sum_says(
     assert (turnover, balance) == (naive(first, last), naive(None, last))
 
 
+@pytest.mark.scenario("X9")
 @pytest.mark.parametrize("style", ["ISO, YMD", "SQL, DMY", "German", "Postgres, MDY"])
 def test_cells_are_told_apart_by_type_and_value(shop: Shop, style: str) -> None:
     """A separator in a text, null and the text null, 1.0 and 1.00, a date in any DateStyle; posted, found, removed."""
@@ -162,6 +163,7 @@ def test_a_row_of_zeros_is_no_row(shop: Shop) -> None:
     assert shop.rows("SELECT register_rebuild_totals('stock'), register_rebuild_cache('stock')") == [(0, 0)]
 
 
+@pytest.mark.scenario("P12")
 def test_movements_at_the_ends_of_time_have_no_partition(shop: Shop) -> None:
     """A plain INSERT far in the past or the future is refused, and makes no partition; so is a post."""
     for period in ("4713-01-01 BC", "1999-12-31", "2100-01-02", "9999-12-31", "294276-12-31", "infinity", "-infinity"):
@@ -176,6 +178,7 @@ def test_movements_at_the_ends_of_time_have_no_partition(shop: Shop) -> None:
     assert shop.ask("SELECT count(*) FROM register_partitions('stock')") == 2
 
 
+@pytest.mark.scenario("S1")
 @pytest.mark.parametrize("high_write", [False, True])
 def test_names_of_the_greatest_length(shop: Shop, *, high_write: bool) -> None:
     """Every derived name fits and is its own: two registers that differ in their last letter stay apart."""
@@ -203,6 +206,7 @@ def test_names_of_the_greatest_length(shop: Shop, *, high_write: bool) -> None:
         assert (code, "register name" in text) == ("TS002", True)
 
 
+@pytest.mark.scenario("S1")
 @pytest.mark.parametrize("evil", EVIL)
 def test_nothing_that_a_caller_says_becomes_sql(shop: Shop, evil: str) -> None:
     """As a name, a type or an option it is refused with an error of ours; as a value it is a value."""

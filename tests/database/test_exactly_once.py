@@ -51,6 +51,7 @@ def seeded(pipelines: Pipelines) -> tuple[Pipeline, Consumer]:
 EXPECTED = {(1, 1, "A"): 111, (1, 2, "A"): 1}
 
 
+@pytest.mark.scenario("B5")
 def test_a_former_owner_applies_nothing(pipelines: Pipelines) -> None:
     """Once another worker has claimed the partition, a batch of the former owner changes nothing at all."""
     pipeline, zombie = seeded(pipelines)
@@ -67,6 +68,7 @@ def test_a_former_owner_applies_nothing(pipelines: Pipelines) -> None:
     pipeline.check()
 
 
+@pytest.mark.scenario("W6")
 def test_one_claim_in_two_hands(pipelines: Pipelines) -> None:
     """Even two stores with the very same claim cannot both apply a batch: only one finds the position expected."""
     pipeline, first = seeded(pipelines)
@@ -103,6 +105,7 @@ def test_a_claim_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> No
     pipeline.check()
 
 
+@pytest.mark.scenario("P3")
 @pytest.mark.parametrize("step", STEPS)
 def test_a_session_that_is_killed_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> None:
     """Whatever a batch had done when its session ended is gone; the positions say so, and it is applied again."""
@@ -123,6 +126,7 @@ def test_a_session_that_is_killed_in_the_middle_of_a_batch(pipelines: Pipelines,
     pipeline.check()
 
 
+@pytest.mark.scenario("N1", "N2")
 @pytest.mark.parametrize("where", list(Cut))
 def test_a_connection_that_breaks_at_the_commit(pipelines: Pipelines, where: Cut) -> None:
     """Before COMMIT and after it look alike to the worker; the positions tell them apart."""
@@ -146,6 +150,7 @@ def test_a_connection_that_breaks_at_the_commit(pipelines: Pipelines, where: Cut
     pipeline.check()
 
 
+@pytest.mark.scenario("N3")
 def test_a_connection_that_breaks_anywhere(pipelines: Pipelines) -> None:
     """Whichever message of a batch is the one that the network swallows, the batch can be repeated."""
     pipeline, first = seeded(pipelines)
@@ -192,6 +197,7 @@ def test_standing_of_a_position_that_went_back(pipelines: Pipelines) -> None:
         consumer.store.apply(batch, pipeline.registry)
 
 
+@pytest.mark.scenario("B19", "O6", "X11")
 def test_the_whole_stream_again(pipelines: Pipelines) -> None:
     """Everything read a second time, by moved positions or produced anew, changes nothing and is counted."""
     pipeline = pipelines()
@@ -256,6 +262,7 @@ def test_claims_and_batches_never_wait_in_a_ring(pipelines: Pipelines) -> None:
     pipeline.check()
 
 
+@pytest.mark.scenario("B11", "B12", "B13")
 def test_a_position_that_contradicts_its_log_is_left_alone(pipelines: Pipelines) -> None:
     """That partition is not taken, its row stays as it is, and the message names the offsets; the others are taken."""
     pipeline = pipelines(partitions=4)
@@ -286,6 +293,7 @@ def test_a_new_partition_begins_at_the_logs_start(pipelines: Pipelines) -> None:
     assert (claim.next_offset, claim.epoch) == (7, 1)
 
 
+@pytest.mark.scenario("B13")
 def test_a_topic_that_was_created_anew_is_read_once_a_person_accepts_it(pipelines: Pipelines) -> None:
     """What the message advises can be done, reads the new log from its start, and loses no dead letter of either."""
     pipeline = pipelines()
@@ -355,6 +363,7 @@ def test_a_register_dropped_meanwhile_refuses_nothing(pipelines: Pipelines) -> N
     assert consumer.apply().outcomes == {Outcome.DEAD_LETTER: 2}
 
 
+@pytest.mark.scenario("W8")
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_what_the_role_defaults_to_does_not_matter(pipelines: Pipelines, database: Database, isolation: str) -> None:
     """Isolation, time zone, styles, encoding and search path of the role are not what a batch rests on."""

@@ -197,6 +197,7 @@ TEXTS = [
 ]
 
 
+@pytest.mark.scenario("X9")
 def test_cells_that_differ_stay_apart(pipelines: Pipelines) -> None:
     """Null, separators, cases, blanks, escapes, compositions: every text is a cell and comes back as it was."""
     pairs = Register(
@@ -293,6 +294,7 @@ def test_floating_point_comes_back_to_zero(pipelines: Pipelines, wide: str) -> N
     pipeline.check()
 
 
+@pytest.mark.scenario("X5")
 @pytest.mark.parametrize("value", ["'NaN'", "'Infinity'", "'-Infinity'", "NULL"])
 @pytest.mark.parametrize("column", ["r_decimal", "r_numeric", "r_double", "r_real"])
 def test_no_sum_is_poisoned(pipelines: Pipelines, column: str, value: str) -> None:
@@ -390,6 +392,7 @@ def test_every_event_is_found_in_the_journal(stocked: Pipeline) -> None:
     ]
 
 
+@pytest.mark.scenario("P19")
 def test_golden_keys_are_this_servers(database: Database) -> None:
     """The keys of cells are the same on every server and in every release: stored ones stay valid."""
     with database.connect() as session:

@@ -98,6 +98,7 @@ def test_every_read_says_what_a_folding_register_says(shop: Shop, merged_after: 
     assert shop.problems() == []
 
 
+@pytest.mark.scenario("C4")
 def test_folding_changes_nothing_that_is_read(hot: Shop) -> None:
     """Not even a balance's version and the time of its last movement, delta by delta."""
     fill(hot)
@@ -257,6 +258,7 @@ def test_a_turnover_register_has_deltas_too(shop: Shop) -> None:
         assert (shop.ask(ask), shop.problems(name)) == ({"quantity": 6, "amount": 0}, [])
 
 
+@pytest.mark.scenario("C2")
 def test_two_merges_share_the_work(hot: Shop) -> None:
     """What one session is folding the other leaves out; a rollback gives it back."""
     hot.post([element("r", "2026-01-01", n, "x", quantity=1) for n in range(10)])

@@ -97,6 +97,7 @@ def reposting(shop: Shop, stop: threading.Event, number: int, errors: list[str |
     return work
 
 
+@pytest.mark.scenario("C3", "C9")
 def test_every_read_is_exact_while_deltas_are_folded(shop: Shop) -> None:
     """Each statement is compared with the movements of its own snapshot, among two writers and two compactors."""
     shop.rows("SELECT register_alter('stock', high_write => true)")
@@ -134,6 +135,7 @@ def counting(database: Database, stop: threading.Event, number: int, done: list[
     return work
 
 
+@pytest.mark.scenario("P1", "C1")
 def test_kill_9_of_postgres_among_writers_and_compactors(
     own_postgres: LocalPostgres, own_database: Callable[[], Database]
 ) -> None:
@@ -164,6 +166,7 @@ def test_kill_9_of_postgres_among_writers_and_compactors(
             assert connection.execute(problems).fetchall() == []
 
 
+@pytest.mark.scenario("C7")
 def test_kill_9_of_postgres_in_the_middle_of_a_slice(
     own_postgres: LocalPostgres, own_database: Callable[[], Database]
 ) -> None:

@@ -161,6 +161,7 @@ def check(shop: Shop, stage: Stage, *scripts: Script) -> int:
     return count
 
 
+@pytest.mark.scenario("C6")
 @pytest.mark.parametrize("meeting", MEETINGS)
 def test_every_order_is_like_one_after_the_other(shop: Shop, stage: Stage, meeting: str) -> None:
     """Nobody is refused, deadlocks, or reads a delta twice or not at all."""

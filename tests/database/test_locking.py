@@ -43,6 +43,7 @@ def crossing_documents(rng: random.Random, writer: int) -> list[Document]:
     return documents
 
 
+@pytest.mark.scenario("W11")
 def test_crossing_batches_never_deadlock(pipelines: Pipelines, rng: random.Random) -> None:
     """Four writers add to, replace and remove from the same cells in different orders: no failure, no retry needed."""
     pipeline = pipelines(partitions=WRITERS)

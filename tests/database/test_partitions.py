@@ -24,6 +24,7 @@ def post_old_and_new(shop: Shop) -> None:
     )
 
 
+@pytest.mark.scenario("P13")
 def test_sessions_that_need_the_same_new_partition_share_it(shop: Shop) -> None:
     """Whoever comes second waits for the first and uses what it made."""
     errors: list[psycopg.Error] = []

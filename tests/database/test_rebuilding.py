@@ -3,6 +3,7 @@
 import threading
 
 import psycopg
+import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.registers import Shop, element
@@ -17,6 +18,7 @@ def unguard(shop: Shop) -> None:
         shop.rows(f"ALTER TABLE {table} DISABLE TRIGGER guard")
 
 
+@pytest.mark.scenario("O8")
 def test_every_kind_of_damage_is_found_and_mended(shop: Shop) -> None:
     """Rows changed, lost, invented, and rows that claim to be another cell."""
     shop.post([element("r", f"2026-0{n}-05", n, "x", quantity=n) for n in range(1, 6)])
@@ -45,6 +47,7 @@ def test_every_kind_of_damage_is_found_and_mended(shop: Shop) -> None:
     assert shop.rows(REBUILD) == [(0, 0)]
 
 
+@pytest.mark.scenario("C10", "O8")
 def test_nothing_stops_and_nothing_is_wrong_while_sessions_post(shop: Shop) -> None:
     """Verification gives no false alarm; a rebuild among reposts leaves exactly what the movements say."""
     errors: list[psycopg.Error] = []

@@ -33,6 +33,7 @@ def letters(pipeline: Pipeline) -> list[tuple[int, str, str | None, str | None]]
     return pipeline.rows(LETTERS)
 
 
+@pytest.mark.scenario("W14", "P17")
 @pytest.mark.parametrize("bad", [{0}, {39}, {17}, {3, 4, 5}, {0, 13, 39}, set(range(40)), set(range(0, 40, 2))])
 def test_exactly_the_offenders_are_refused(pipelines: Pipelines, bad: set[int]) -> None:
     """Movements that are fine in themselves but overflow a total (22003) are refused, wherever they are."""
@@ -110,6 +111,7 @@ def test_a_constraint_of_the_owners_own(pipeline: Pipeline) -> None:
     pipeline.check()
 
 
+@pytest.mark.scenario("S10")
 def test_a_refusal_says_why_without_quoting_the_row(pipelines: Pipelines) -> None:
     """The detail is PostgreSQL's message; its DETAIL, which quotes whole rows, is left out."""
     pipeline = pipelines([COUNTERS])
@@ -146,6 +148,7 @@ def line_in(day: str) -> Document:
     return {"warehouse": 1, "product": 1, "lot": day, "quantity": 1, "amount": 0}
 
 
+@pytest.mark.scenario("W11", "P14")
 def test_a_passing_failure_refuses_nothing(pipelines: Pipelines) -> None:
     """A lock that is not given in time is no reason to refuse an event, also while an offender is looked for."""
     pipeline = pipelines([COUNTERS])
@@ -176,6 +179,7 @@ RECORDS = [
 HEADERS = (("h", b"1"), ("h", None), ("h", b"\x00\xff"), ("", b""), ("nul\0in name", b"x"), ("\udcff", b"y"))
 
 
+@pytest.mark.scenario("B21")
 def test_refused_records_are_kept_byte_for_byte(pipeline: Pipeline) -> None:
     """Key, value and headers are as they were, NUL bytes, nothing at all and repeated names included."""
     for value, key in RECORDS:

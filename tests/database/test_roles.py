@@ -130,12 +130,14 @@ def refusal(database: Database, role: str, *statements: str) -> str | None:
     return None
 
 
+@pytest.mark.scenario("S5")
 def test_the_matrix_is_what_the_file_says(shop: Pipeline) -> None:
     """Every object, every role, every privilege; `make generate` writes it anew."""
     with shop.database.connect_as_admin() as admin:
         assert matrix(admin) == (ROOT / "docs" / "privileges.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.scenario("S7")
 def test_functions_that_run_as_owner_are_pinned(shop: Pipeline) -> None:
     """Nobody slips an object of his own under one of their names."""
     assert shop.rows(UNPINNED) == []
@@ -193,6 +195,7 @@ def test_a_worker_needs_no_more_than_its_role(server: Server) -> None:
     pipeline.close()
 
 
+@pytest.mark.scenario("S3")
 def test_a_reader_reads_everything_and_only_reads(shop: Pipeline) -> None:
     """Every view and every read function works, for the role and for those who were given it."""
     assert {name for (name,) in shop.rows(READABLE)} == READS.keys()
@@ -211,6 +214,7 @@ def test_a_reader_reads_everything_and_only_reads(shop: Pipeline) -> None:
     assert "permission denied for function register_rebuild_totals" in done.err
 
 
+@pytest.mark.scenario("S3", "S5")
 @pytest.mark.parametrize("role", [INGEST, READER, EVERYBODY])
 def test_derived_tables_are_out_of_reach(shop: Pipeline, role: str) -> None:
     """Nothing that an ordinary role can set, or become, gets it there."""

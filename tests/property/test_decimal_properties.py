@@ -3,6 +3,7 @@
 import struct
 from decimal import Decimal, localcontext
 
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ def read(column_type: str, value: object) -> str | None:
         return None
 
 
+@pytest.mark.scenario("W10")
 @given(text=numbers(), column_type=st.sampled_from(["numeric(18,3)", "numeric(38,18)", "numeric(4,4)", "numeric(9,0)"]))
 @example(text="-0", column_type="numeric(18,3)")
 @example(text="100000", column_type="numeric(18,3)")

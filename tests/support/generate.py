@@ -2,7 +2,7 @@
 
 Generated is what the code knows better than its authors: the event's JSON Schema, the reference of settings and refusal
 reasons, the schema as PostgreSQL has it after a migration, who may do what in it, in the guide to SQL its answers and
-its reference, and which values the Helm chart takes.
+its reference, which values the Helm chart takes, and which tests automate which faults.
 """
 
 import re
@@ -31,9 +31,11 @@ from tests.support.local_postgres import LocalPostgres
 from tests.support.postgres import Database, Databases, migrate
 from tests.support.privileges import OWNER, create_roles, matrix
 from tests.support.program import run_tallystream
+from tests.support.scenarios import written_anew as scenarios_written_anew
 from tests.support.sql_guide import written_anew as sql_guide_written_anew
 
 SQL_GUIDE = "docs/sql.md"
+RELIABILITY = "docs/reliability.md"
 DIFF_LINES = 60
 
 # Functions are in sql/, word for word; what the snapshot shows is what the statements of many files add up to.
@@ -95,6 +97,11 @@ def sql_guide() -> str:
         return sql_guide_written_anew((ROOT / SQL_GUIDE).read_text(encoding="utf-8"), server, database)
 
 
+def reliability() -> str:
+    """The page as it is, with the tests that automate the list of faults now."""
+    return scenarios_written_anew((ROOT / RELIABILITY).read_text(encoding="utf-8"))
+
+
 FILES: dict[str, Callable[[], str]] = {
     "schema/messages/event.schema.json": json_schema,
     "docs/reference.md": reference,
@@ -102,6 +109,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/privileges.md": privileges,
     SQL_GUIDE: sql_guide,
     "helm/tallystream/values.schema.json": values_schema,
+    RELIABILITY: reliability,
 }
 
 

@@ -70,6 +70,7 @@ def test_everything_is_folded_in_slices() -> None:
     assert {"a", "b"} == set(deltas.vacuumed)
 
 
+@pytest.mark.scenario("C8")
 def test_slices_shrink_with_every_failure_and_grow_again() -> None:
     """Half as many deltas after each timeout, after a pause; nothing is lost."""
     deltas = FakeDeltas({"a": list(range(1, 30))}, failures=[TransientError("timeout")] * 2)
@@ -148,6 +149,7 @@ def test_stopping_finishes_the_slice_under_way() -> None:
     assert (len(deltas.asked), made.tally.deltas) == (1, 8)
 
 
+@pytest.mark.scenario("C5")
 def test_deltas_that_wait_for_too_long_are_an_error_in_the_log() -> None:
     """Those of a moment ago are not; the numbers of both are told."""
     waiting = [PendingDeltas("a", True, 7, 301.0), PendingDeltas("b", True, 1, 2.0), PendingDeltas("c", True, 0, None)]  # noqa: FBT003 - a mode

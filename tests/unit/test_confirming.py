@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 import confluent_kafka as ck
+import pytest
 
 from ingest.domain.messages import Message
 from ingest.kafka.confirming import Confirmer, Key
@@ -62,6 +63,7 @@ def test_nothing_is_handed_out_before_the_answer() -> None:
     assert confirmer.is_empty
 
 
+@pytest.mark.scenario("B13")
 def test_messages_of_another_topic_are_dropped() -> None:
     """From the first one that is in doubt on, by partition; the others go on."""
     cluster = Cluster()

@@ -230,6 +230,7 @@ def test_misspelt_resource_gets_a_hint() -> None:
     assert refusal.detail.endswith("did you mean quantity?")
 
 
+@pytest.mark.scenario("B20")
 @pytest.mark.parametrize(
     ("recorder_type", "recorder", "key", "expected"),
     [

@@ -28,6 +28,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.scenario("S11")
 @pytest.mark.parametrize(("name", "value", "reason"), REFUSED)
 def test_refused_options(name: str, value: str, reason: str) -> None:
     """An option is refused by name and with the reason; its value, which may be a secret, is not repeated."""

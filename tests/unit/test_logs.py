@@ -66,6 +66,7 @@ def test_levels(stream: io.StringIO) -> None:
     assert [line["event"] for line in _lines(stream)] == ["shown"]
 
 
+@pytest.mark.scenario("S9")
 @pytest.mark.parametrize("form", ["json", "human"])
 def test_secrets_are_hidden(stream: io.StringIO, form: Literal["human", "json"]) -> None:
     """By name, inside texts, nested, in arguments, in errors and in tracebacks."""

@@ -53,6 +53,7 @@ SHORT_AND_LONG_DAYS = """
 """
 
 
+@pytest.mark.scenario("W9")
 @pytest.mark.parametrize("line", SHORT_AND_LONG_DAYS.strip().splitlines())
 def test_days_of_23_and_25_hours(line: str) -> None:
     """A local day is as long as it is."""

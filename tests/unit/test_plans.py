@@ -147,6 +147,7 @@ def stories() -> Iterable[object]:
         yield pytest.param([e.strip() for e in events.split(";")], outcomes.split(), after.strip(), id=name.strip())
 
 
+@pytest.mark.scenario("X11")
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 @pytest.mark.parametrize(("events", "outcomes", "after"), list(stories()))
 def test_stories(size: int, events: list[str], outcomes: list[str], after: str) -> None:

@@ -132,6 +132,7 @@ def test_time(written: str, expected: datetime) -> None:
     assert result.tzinfo is UTC
 
 
+@pytest.mark.scenario("W9")
 @pytest.mark.parametrize(
     ("written", "hint"),
     [

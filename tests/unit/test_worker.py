@@ -479,6 +479,7 @@ def test_stop_while_a_commit_is_waited_for(bench: Callable[..., Bench]) -> None:
     assert len(one.store.batches) == 2
 
 
+@pytest.mark.scenario("W3")
 def test_stop_commits_what_was_read(bench: Callable[..., Bench]) -> None:
     """SIGTERM: the batch in flight and the one that waits are committed, then the group is left."""
     one = bench(limits=WorkerLimits(batch=BatchLimits(max_events=100, max_age_ms=60_000), poll_max_messages=4))
@@ -488,6 +489,7 @@ def test_stop_commits_what_was_read(bench: Callable[..., Bench]) -> None:
     assert len(one.store.batches) == 1
 
 
+@pytest.mark.scenario("W3")
 def test_stop_does_not_wait_longer_than_its_budget(bench: Callable[..., Bench]) -> None:
     """A commit that hangs is left behind; its positions will tell."""
     one = bench(limits=WorkerLimits(batch=QUICK.batch, stop_budget_ms=30, stall_after_ms=1))
