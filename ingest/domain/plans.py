@@ -91,12 +91,15 @@ class Plan:
 
 
 class _Recorder(msgspec.Struct, gc=False):
-    """A recorder while its events are gone through; `digests` are those of `recent`, packed."""
+    """A recorder while its events are gone through.
+
+    `recent` has the content of each recent event by its id, oldest first; `digests` are the same, packed.
+    """
 
     before: RecorderState | None
     spilled: Mapping[int, int]
     revision: int | None = None
-    recent: list[tuple[int, int]] = []
+    recent: dict[int, int] = {}
     digests: bytes = b""
     first_period: datetime | None = None
     last_period: datetime | None = None
@@ -106,7 +109,9 @@ class _Recorder(msgspec.Struct, gc=False):
 
     def judge(self, event: Event) -> Outcome | Reason:
         """Say what becomes of the event; a Reason refuses it."""
-        known = self._known_content(event.id_digest)
+        known = self.recent.get(event.id_digest)
+        if known is None:
+            known = self.spilled.get(event.id_digest)
         if known is not None:
             return Outcome.DUPLICATE if known == event.content_digest else Reason.ID_CONFLICT
         if event.revision is None or self.revision is None or event.revision > self.revision:
@@ -114,8 +119,7 @@ class _Recorder(msgspec.Struct, gc=False):
         if event.revision < self.revision:
             return Outcome.STALE
         # The content includes the revision, so whichever event has the same content had this revision as well.
-        seen = any(content == event.content_digest for _, content in self.recent)
-        seen = seen or event.content_digest in self.spilled.values()
+        seen = event.content_digest in self.recent.values() or event.content_digest in self.spilled.values()
         return Outcome.DUPLICATE if seen else Reason.REVISION_CONFLICT
 
     def apply(self, event: Event) -> None:
@@ -129,7 +133,7 @@ class _Recorder(msgspec.Struct, gc=False):
             first, last = event.movements.periods[0], event.movements.periods[-1]
             self.first_period = first if self.first_period is None else min(first, self.first_period)
             self.last_period = last if self.last_period is None else max(last, self.last_period)
-        self.recent.append((event.id_digest, event.content_digest))
+        self.recent[event.id_digest] = event.content_digest
         self.digests += _PAIR.pack(event.id_digest, event.content_digest)
         if event.revision is not None:
             self.revision = event.revision
@@ -142,17 +146,11 @@ class _Recorder(msgspec.Struct, gc=False):
         spilled = self.before is not None and self.before.spilled
         if len(self.recent) > RECENT_EVENTS:
             keep = RECENT_EVENTS // 2
-            spills.extend(Spill(recorder, *pair) for pair in self.recent[:-keep])
+            spills.extend(Spill(recorder, *pair) for pair in list(self.recent.items())[:-keep])
             self.digests = self.digests[-keep * _PAIR.size :]
             spilled = True
         after = RecorderState(self.revision, self.digests, spilled, self.first_period, self.last_period)
         return RecorderChange(recorder, self.before, after, self.last_event, self.clears)
-
-    def _known_content(self, id_digest: int) -> int | None:
-        for known, content in reversed(self.recent):
-            if known == id_digest:
-                return content
-        return self.spilled.get(id_digest)
 
 
 def plan_batch(
@@ -218,7 +216,7 @@ def _decide(
 def _open(before: RecorderState | None, spilled: Mapping[int, int]) -> _Recorder:
     if before is None:
         return _Recorder(None, spilled)
-    recent = list(_PAIR.iter_unpack(before.digests))
+    recent = dict(_PAIR.iter_unpack(before.digests))
     return _Recorder(before, spilled, before.revision, recent, before.digests, before.first_period, before.last_period)
 
 

@@ -17,7 +17,7 @@ from ingest.domain.plans import Plan, RecorderChange, RecorderKey, RecorderState
 from ingest.domain.positions import PartitionKey
 from ingest.domain.registers import Register
 from ingest.errors import TransientError
-from ingest.postgres.arrays import bytea_array, time_array
+from ingest.postgres.arrays import bytea_array, number_array, text_array, time_array
 from ingest.postgres.connections import Connection, Cursor, Database
 from ingest.postgres.copying import copy_text
 
@@ -35,7 +35,9 @@ class Writer:
         """Lock the recorders of these events, in order, and return the states of those that are known."""
         wanted = recorder_keys(items)
         with self.connection.pipeline():
-            cursors = {name: self._execute("lock_recorders", name, recorders=keys) for name, keys in wanted.items()}
+            cursors = {
+                name: self._execute("lock_recorders", name, recorders=text_array(keys)) for name, keys in wanted.items()
+            }
         states: dict[RecorderKey, RecorderState] = {}
         for name, cursor in cursors.items():
             for recorder, *state in cursor.fetchall():
@@ -161,15 +163,17 @@ class Writer:
                 raise TransientError(message)
 
     def _describe_changes(self, changes: Sequence[RecorderChange]) -> dict[str, object]:
+        states = [change.after for change in changes]
+        messages = [change.last_event.message for change in changes]
         return {
-            "recorders": [change.recorder for change in changes],
-            "revisions": [change.after.revision for change in changes],
-            "event_digests": bytea_array(change.after.digests for change in changes),
-            "spilled": [change.after.spilled for change in changes],
-            "first_periods": time_array(change.after.first_period for change in changes),
-            "last_periods": time_array(change.after.last_period for change in changes),
-            "position_ids": [self._position_id(change.last_event.message) for change in changes],
-            "event_offsets": [change.last_event.message.offset for change in changes],
+            "recorders": text_array([change.recorder for change in changes]),
+            "revisions": number_array([state.revision for state in states]),
+            "event_digests": bytea_array([state.digests for state in states]),
+            "spilled": [state.spilled for state in states],
+            "first_periods": time_array([state.first_period for state in states]),
+            "last_periods": time_array([state.last_period for state in states]),
+            "position_ids": number_array([self._position_id(message) for message in messages]),
+            "event_offsets": number_array([message.offset for message in messages]),
         }
 
     def _describe_message(self, message: Message) -> dict[str, object]:

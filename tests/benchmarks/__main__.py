@@ -7,11 +7,21 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.benchmarks import correcting, growing, high_write, reading, remembering, retail_stream, streaming, waiting
+from tests.benchmarks import (
+    correcting,
+    growing,
+    high_write,
+    reading,
+    remembering,
+    retail_stream,
+    streaming,
+    thinking,
+    waiting,
+)
 from tests.benchmarks.figures import Figure, print_figures, say, write_figures
 from tests.benchmarks.stage import Stage, describe_machine, open_stage
 
-MODULES = (streaming, retail_stream, correcting, reading, growing, waiting, remembering, high_write)
+MODULES = (thinking, streaming, retail_stream, correcting, reading, growing, waiting, remembering, high_write)
 ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {
     name: measure for module in MODULES for name, measure in module.ROWS.items()
 }

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-UNITS = {"ratio": "", "ms": " ms", "s": " s", "MB": " MB"}
+UNITS = {"ratio": "", "us": " us", "ms": " ms", "s": " s", "MB": " MB"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import psycopg
 
-from ingest.postgres.arrays import bytea_array, time_array
+from ingest.postgres.arrays import bytea_array, number_array, text_array, time_array
 from tests.support.postgres import Database
 
 
@@ -14,6 +14,44 @@ def same(connection: psycopg.Connection, text: str, values: list[object], elemen
     statement = b"SELECT %s::" + element + b"[] IS NOT DISTINCT FROM %s::" + element + b"[]"
     row = connection.execute(statement, [text, values]).fetchone()
     return row == (True,)
+
+
+def test_texts(database: Database, rng: random.Random) -> None:
+    """What an array's text quotes, what it would take for null or for its own end; and any text."""
+    odd = [
+        "",
+        " ",
+        "NULL",
+        "null",
+        "a,b",
+        "{",
+        "}",
+        '"',
+        '""',
+        "\\",
+        "\\\\",
+        '\\"',
+        "\n",
+        "\t",
+        "a'b",
+        "é",
+        "\U0001f600",
+        "%s",
+    ]
+    random_ones = ["".join(rng.choices('ab",\\{} ', k=rng.randrange(6))) for _ in range(300)]
+    with database.connect() as connection:
+        for values in ([], *([value] for value in odd), odd, ["a", '","', "b"], random_ones, ["plain", "ones"]):
+            assert same(connection, text_array(values), [*values], b"text"), values
+        assert not same(connection, text_array(["a,b"]), ["a", "b"], b"text")
+
+
+def test_numbers(database: Database) -> None:
+    """Of every size, and none at all."""
+    values = [0, -1, 2**63 - 1, -(2**63), None, 7]
+    with database.connect() as connection:
+        assert same(connection, number_array(values), [*values], b"bigint")
+        assert same(connection, number_array([]), [], b"bigint")
+        assert not same(connection, number_array([None]), [0], b"bigint")
 
 
 def test_bytes(database: Database, rng: random.Random) -> None:
