@@ -1,6 +1,6 @@
 """`make bench`: figures, not tests. Everything is measured side by side in one run, and ratios are what counts.
 
-python -m tests.benchmarks [ROW ...] [--factor 0.1] [--rounds 3] [--json FILE] [--list]
+python -m tests.benchmarks [ROW ...] [--factor 0.1] [--rounds 3] [--json FILE] [--set NAME=VALUE] [--list]
 """
 
 import argparse
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.0, help="how much of each row's load")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; medians are reported")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the workers")
     parser.add_argument("--list", action="store_true", help="name the rows, and do nothing")
     chosen = parser.parse_args()
     if chosen.list:
@@ -47,7 +48,7 @@ def main() -> None:
         say(f"{name:12}{value}")
     say()
     figures: list[Figure] = []
-    with open_stage(chosen.factor, chosen.rounds) as stage:
+    with open_stage(chosen.factor, chosen.rounds, dict(item.split("=", 1) for item in chosen.set)) as stage:
         for name in chosen.rows or ROWS:
             figures += ROWS[name](stage, name)
             if chosen.json:

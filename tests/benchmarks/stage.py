@@ -4,7 +4,7 @@ import contextlib
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Stage:
     folder: Path
     factor: float
     rounds: int
+    settings: Mapping[str, str]
+    """Of the workers, where they are not the defaults."""
 
     def size(self, movements: int, step: int = 1) -> int:
         """So many movements at factor 1; never none, and a multiple of the step."""
@@ -89,7 +91,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def open_stage(factor: float, rounds: int) -> Iterator[Stage]:
+def open_stage(factor: float, rounds: int, settings: Mapping[str, str]) -> Iterator[Stage]:
     """Starts everything, and leaves nothing."""
     with contextlib.ExitStack() as stack:
         server = LocalPostgres()
@@ -100,7 +102,7 @@ def open_stage(factor: float, rounds: int) -> Iterator[Stage]:
         migrate(template.dsn)
         broker = stack.enter_context(running_broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
-        yield Stage(server, databases, template, broker, folder, factor, rounds)
+        yield Stage(server, databases, template, broker, folder, factor, rounds, settings)
 
 
 def describe_machine() -> dict[str, str]:

@@ -51,7 +51,6 @@ class Crew:
     stage: Stage
     database: Database
     topic: str
-    extra: Mapping[str, str] = field(default_factory=dict)
     workers: list[Program] = field(default_factory=list)
     peak_kb: int = 0
 
@@ -64,7 +63,7 @@ class Crew:
             "TALLYSTREAM_GROUP": f"group-{self.topic}",
             "TALLYSTREAM_SESSION_TIMEOUT_MS": SESSION_TIMEOUT_MS,
             "TALLYSTREAM_MAX_POLL_INTERVAL_MS": SESSION_TIMEOUT_MS,
-            **self.extra,
+            **{f"TALLYSTREAM_{name.upper()}": value for name, value in self.stage.settings.items()},
         }
         for _ in range(count):
             self.workers.append(Program("run", env=env, folder=self.stage.folder))
@@ -129,10 +128,10 @@ def peak_kb(pid: int) -> int:
 
 
 @contextmanager
-def crew(stage: Stage, database: Database, count: int, extra: Mapping[str, str] | None = None) -> Iterator[Crew]:
+def crew(stage: Stage, database: Database, count: int) -> Iterator[Crew]:
     """Workers that wait for the first event; whatever happens, none is left."""
     with ExitStack() as stack:
-        made = Crew(stage, database, stage.topic(), extra or {})
+        made = Crew(stage, database, stage.topic())
         stack.callback(made.close)
         made.start(count)
         yield made
@@ -144,10 +143,9 @@ def stream(
     events: Callable[[], Iterable[tuple[bytes, bytes]]],
     movements: int,
     workers: int = 1,
-    extra: Mapping[str, str] | None = None,
 ) -> Run:
     """Produces events and lets workers apply them."""
-    with crew(stage, database, workers, extra) as made:
+    with crew(stage, database, workers) as made:
         made.pause()
         count = stage.produce(made.topic, events())
         stage.settle()
