@@ -347,6 +347,7 @@ def worker_limits(settings: Settings) -> WorkerLimits:
             max_events=settings.batch_max_events,
             max_bytes=settings.batch_max_bytes,
             max_age_ms=settings.flush_after_ms,
+            growth=settings.batch_growth,
         ),
         poll_max_messages=settings.poll_max_messages,
         retry_initial_ms=settings.retry_initial_ms,

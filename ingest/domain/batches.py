@@ -47,12 +47,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When a batch is due: whichever comes first."""
+    """When a batch is due: whichever comes first.
+
+    A batch that is due while the one before it is being committed goes on growing, to `growth` times these movements
+    and events: the further PostgreSQL is behind, the less each movement costs it. Bytes bound memory: they do not grow.
+    """
 
     max_movements: int = 10_000
     max_events: int = 10_000
     max_bytes: int = 16 * 1024 * 1024
     max_age_ms: int = 200
+    growth: int = 5
 
 
 @dataclass(slots=True)
@@ -118,16 +123,13 @@ class BatchBuilder:
         return max(0.0, self.limits.max_age_ms / 1000 - (now - self._opened_at)) if self._items else None
 
     def is_due(self, now: float) -> bool:
-        """Whether the batch is full or old enough."""
-        return bool(self._items) and (self.is_full() or (now - self._opened_at) * 1000 >= self.limits.max_age_ms)
+        """Whether the batch is large or old enough to be applied."""
+        old = (now - self._opened_at) * 1000 >= self.limits.max_age_ms
+        return bool(self._items) and (old or self._has_reached(1))
 
     def is_full(self) -> bool:
-        """Whether the batch has reached one of its sizes."""
-        return (
-            self._movements >= self.limits.max_movements
-            or len(self._items) >= self.limits.max_events
-            or self._bytes >= self.limits.max_bytes
-        )
+        """Whether nothing more should be read before the batch is taken."""
+        return self._has_reached(self.limits.growth)
 
     def take(self) -> Batch:
         """Close the batch; the next one expects the positions that this one leaves behind."""
@@ -143,6 +145,14 @@ class BatchBuilder:
         self._timestamps.clear()
         self._replace_items([])
         return batch
+
+    def _has_reached(self, times: int) -> bool:
+        limits = self.limits
+        return (
+            self._movements >= limits.max_movements * times
+            or len(self._items) >= limits.max_events * times
+            or self._bytes >= limits.max_bytes
+        )
 
     def _replace_items(self, items: list[Decoded]) -> None:
         self._items = items

@@ -121,6 +121,13 @@ class Settings(BaseModel):
     batch_max_bytes: int = Field(
         default=16 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of events after which a batch is applied."
     )
+    batch_growth: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="How many times these movements and events a batch may have when the one before it is still being"
+        " committed: batches grow while PostgreSQL is behind, and shrink when it is not.",
+    )
     flush_after_ms: Milliseconds = Field(
         default=200, le=HOUR, description="Age of its oldest event after which a batch is applied."
     )

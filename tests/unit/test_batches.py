@@ -94,7 +94,7 @@ def test_records_before_the_position_are_skipped() -> None:
 
 def test_release_drops_what_waits_of_a_partition() -> None:
     """The next owner reads it again; other partitions keep what they have, and their sizes are counted anew."""
-    built = builder(claim(0), claim(1), limits=BatchLimits(max_events=3))
+    built = builder(claim(0), claim(1), limits=BatchLimits(max_events=3, growth=1))
     built.add([taken(0, 0), taken(1, 0), taken(0, 1)], 1, 0.0)
     assert built.is_full()
     built.release([TopicPartition("t", 0), TopicPartition("t", 7)])
@@ -119,24 +119,30 @@ def test_a_new_claim_replaces_what_waits_of_an_earlier_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "items", "full"),
+    ("limits", "items", "due", "full"),
     [
-        (BatchLimits(max_movements=5), [taken(0, 0, movements=4)], False),
-        (BatchLimits(max_movements=5), [taken(0, 0, movements=4), taken(0, 1)], True),
-        (BatchLimits(max_movements=5), [taken(0, 0, movements=50)], True),
-        (BatchLimits(max_events=2), [taken(0, 0)], False),
-        (BatchLimits(max_events=2), [taken(0, 0), refused(0, 1)], True),
-        (BatchLimits(max_bytes=30), [taken(0, 0, size=29)], False),
-        (BatchLimits(max_bytes=30), [taken(0, 0, size=29), refused(0, 1)], True),
-        (BatchLimits(max_events=1), [], False),
+        (BatchLimits(max_movements=5), [taken(0, 0, movements=4)], False, False),
+        (BatchLimits(max_movements=5), [taken(0, 0, movements=4), taken(0, 1)], True, False),
+        (BatchLimits(max_movements=5, growth=1), [taken(0, 0, movements=4), taken(0, 1)], True, True),
+        (BatchLimits(max_movements=5, growth=3), [taken(0, 0, movements=14)], True, False),
+        (BatchLimits(max_movements=5, growth=3), [taken(0, 0, movements=50)], True, True),
+        (BatchLimits(max_events=2), [taken(0, 0)], False, False),
+        (BatchLimits(max_events=2, growth=2), [taken(0, 0), refused(0, 1), taken(0, 2)], True, False),
+        (BatchLimits(max_events=2, growth=2), [taken(0, 0), refused(0, 1), taken(0, 2), taken(0, 3)], True, True),
+        (BatchLimits(max_bytes=30), [taken(0, 0, size=29)], False, False),
+        (BatchLimits(max_bytes=30, growth=100), [taken(0, 0, size=29), refused(0, 1)], True, True),
+        (BatchLimits(max_events=1, growth=1), [], False, False),
     ],
 )
-def test_sizes_that_make_a_batch_due(limits: BatchLimits, items: list[Decoded], *, full: bool) -> None:
-    """Movements, events and bytes are bounded, whichever comes first; refused events count as well."""
+def test_sizes_that_make_a_batch_due(limits: BatchLimits, items: list[Decoded], *, due: bool, full: bool) -> None:
+    """Movements, events and bytes are bounded, whichever comes first; refused events count as well.
+
+    While another batch is under way it may grow, in movements and events; bytes are what memory is bounded by.
+    """
     built = builder(claim(0), limits=limits)
     built.add(items, 1, 0.0)
+    assert built.is_due(0.0) is due
     assert built.is_full() is full
-    assert built.is_due(0.0) is full
 
 
 def test_age_makes_a_batch_due() -> None:

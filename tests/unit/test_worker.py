@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 DOWN = TransientError("PostgreSQL is down")
 # Every batch is due at once, nothing waits for real time, and a stalled commit is noticed at once.
 QUICK = WorkerLimits(
-    batch=BatchLimits(max_events=3, max_age_ms=0),
+    batch=BatchLimits(max_events=3, max_age_ms=0, growth=1),
     poll_max_messages=2,
     poll_timeout_ms=1,
     stall_after_ms=1,
@@ -247,6 +247,17 @@ def test_positions_that_went_back_are_noticed_without_new_events(bench: Callable
     one.worker.run()
     one.check()
     assert (one.worker.progress.fenced, one.source.rejoined) == (1, 1)
+
+
+def test_batches_grow_while_the_worker_is_behind(bench: Callable[..., Bench]) -> None:
+    """While a batch is being committed the next one grows, up to its bound; the first one had nothing to wait for."""
+    one = bench(records=30, limits=replace(QUICK, batch=BatchLimits(max_events=3, max_age_ms=0, growth=3)))
+    gate = one.gate()
+    one.run(nothing, one.wait_for_attempt, *[nothing] * 3, gate.set)
+    one.check()
+    first, second, *_ = [len(batch.items) for batch in one.store.batches]
+    assert first == QUICK.poll_max_messages
+    assert 3 < second <= 9 + QUICK.poll_max_messages - 1
 
 
 def test_partitions_of_a_batch_under_way_are_not_checked(bench: Callable[..., Bench]) -> None:
