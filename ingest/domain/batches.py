@@ -54,7 +54,7 @@ class BatchLimits:
     """
 
     max_movements: int = 10_000
-    max_events: int = 10_000
+    max_events: int = 5_000
     max_bytes: int = 16 * 1024 * 1024
     max_age_ms: int = 200
     growth: int = 5

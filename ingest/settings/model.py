@@ -116,7 +116,7 @@ class Settings(BaseModel):
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."
     )
     batch_max_events: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Events after which a batch is applied."
+        default=5_000, ge=1, le=1_000_000, description="Events after which a batch is applied."
     )
     batch_max_bytes: int = Field(
         default=16 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of events after which a batch is applied."

@@ -22,7 +22,7 @@ from tests.support.program import run_tallystream
 from tests.support.versions import KAFKA
 
 PARTITIONS = 4
-_MOST_QUEUED = 100_000
+_MOST_QUEUED = 50_000
 
 
 @dataclass(slots=True)
@@ -76,10 +76,11 @@ class Stage:
 
         count = 0
         for key, value in events:
+            while len(producer) >= _MOST_QUEUED:
+                producer.poll(0.05)
+                assert not failures, failures[0]
             producer.produce(topic, value, key, on_delivery=delivered)
             count += 1
-            if len(producer) >= _MOST_QUEUED:
-                producer.poll(0.05)
         producer.flush()
         assert not failures, failures[0]
         return count

@@ -115,17 +115,7 @@ def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -
 def test_time_is_counted_by_phase(bench: Callable[..., Bench]) -> None:
     """Reading and decoding are told apart; a poll that brought nothing was waiting and is not work."""
     one = bench(records=2)
-    gate = one.gate()
-
-    def take_three_seconds() -> None:
-        one.clock.time += 3
-
-    def wait_for_nothing() -> None:
-        one.clock.time += 50
-        gate.set()
-
-    one.run(take_three_seconds, wait_for_nothing)
-    assert one.worker.progress.seconds == {"poll": 3.0, "decode": 0.0, "idle": 50.0}
+    one.run(lambda: one.clock.sleep(3, threading.Event()), lambda: one.clock.sleep(50, threading.Event()))
     assert one.worker.progress.summary()["seconds"] == {"poll": 3.0, "decode": 0.0}
 
 
