@@ -83,6 +83,12 @@ bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --jso
 	$(say) 'benchmarks $(BENCH)'
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
+.PHONY: sweep
+sweep: $(VENV)/.dev  ## every failpoint with every fault, compared with the oracle (SWEEP="--only worker --fault hang" selects)
+	$(say) 'failpoint sweep'
+	@mkdir -p build
+	@$(BIN)/python -m tests.support.sweep --json build/sweep.json $(SWEEP)
+
 .PHONY: check
 check: lint types verify  ## lint, types and verify
 

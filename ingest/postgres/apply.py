@@ -24,6 +24,7 @@ from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartiti
 from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
+from ingest.postgres.hanging import end_hung_sessions
 from ingest.postgres.partitions import Partitions
 from ingest.postgres.positions import Claiming, are_held, standing_of, write_streaks
 from ingest.postgres.registers import read_registry
@@ -73,6 +74,8 @@ class BatchStore:
             connection = self._connected()
             with connection.transaction():
                 connection.execute(self.database.compose("limit_waiting"), self.database.limits)
+                # The batch may have failed because it waited for one of them.
+                end_hung_sessions(connection, self.database)
                 return standing_of(connection, self.database, batch)
 
     def holds(self, claims: Sequence[Claim]) -> bool:

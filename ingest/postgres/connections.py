@@ -45,12 +45,17 @@ class Database:
     @property
     def limits(self) -> dict[str, int]:
         """The parameters of `limit_waiting`."""
-        return {"statement_timeout_ms": self.statement_timeout_ms, "lock_timeout_ms": self.lock_timeout_ms}
+        return {
+            "statement_timeout_ms": self.statement_timeout_ms,
+            "lock_timeout_ms": self.lock_timeout_ms,
+            # Between statements a process that lives takes no longer than within one.
+            "idle_timeout_ms": self.statement_timeout_ms,
+        }
 
     @property
     def patient_limits(self) -> dict[str, int]:
         """The same for statements that read a whole register."""
-        return {"statement_timeout_ms": self.maintenance_timeout_ms, "lock_timeout_ms": self.lock_timeout_ms}
+        return {**self.limits, "statement_timeout_ms": self.maintenance_timeout_ms}
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:

@@ -28,6 +28,7 @@ def migrate(database: Database) -> list[str]:
     """Bring the schema up to date; returns the names of what was applied, in order."""
     applied: list[str] = []
     with database.connect() as connection, connection.transaction():
+        connection.execute(database.compose("limit_idling"), database.limits)
         connection.execute(database.compose("lock_migrations"), {"schema": database.schema})
         _become_owner(connection, database)
         connection.execute(database.compose("enter_schema"), {"schema": database.schema})

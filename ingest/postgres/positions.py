@@ -10,6 +10,7 @@ from ingest.domain.positions import Claim, LogBounds, TopicPartition, check_posi
 from ingest.domain.streaks import Reasons, Streaks, describe_streak
 from ingest.errors import PositionError
 from ingest.postgres.connections import Connection, Database
+from ingest.postgres.hanging import end_hung_sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,14 @@ class Claiming:
     def claim(self, connection: Connection, bounds: Sequence[LogBounds]) -> Claims:
         """Take these partitions: raise their epochs and return where to read on.
 
-        Waits for a batch of the former owner that is being committed. A partition whose log and position contradict
-        each other is left as it is, and so is one that is stopped for its dead letters.
+        Waits for a batch of the former owner that is being committed, but not for a process that hangs. A partition
+        whose log and position contradict each other is left as it is, and so is one stopped for its dead letters.
         """
         taken: list[Claim] = []
         stopped: list[tuple[TopicPartition, PositionError]] = []
         with connection.transaction():
             connection.execute(self.database.compose("limit_waiting"), self.database.limits)
+            end_hung_sessions(connection, self.database)
             stored = self._lock(connection, bounds)
             for bound in sorted(bounds, key=lambda b: b.topic_partition):
                 try:

@@ -44,6 +44,7 @@ def apply_registers(database: Database, declared: Iterable[Register]) -> list[tu
             # The transaction below keeps batches waiting while it folds what is left.
             drain(database, register.name)
     with database.connect() as connection, connection.transaction():
+        connection.execute(database.compose("limit_idling"), database.limits)
         for register in declared:
             present = existing.get(register.name)
             if present is None:

@@ -10,7 +10,7 @@ SELECT
     set_config('DateStyle', 'ISO, YMD', true), set_config('TimeZone', 'UTC', true),
     set_config('statement_timeout', %(statement_timeout_ms)s::text, true),
     set_config('lock_timeout', %(lock_timeout_ms)s::text, true),
-    set_config('idle_in_transaction_session_timeout', %(statement_timeout_ms)s::text, true);
+    set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s::text, true);
 
 -- name: hold_registry
 -- Keep declarations from changing while this batch runs; other batches are not hindered.

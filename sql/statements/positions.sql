@@ -1,5 +1,18 @@
 -- Taking partitions, and reading where they stand.
 
+-- name: end_hung_sessions
+-- End sessions of this program that hold locks here and whose process has stood still for longer than a statement may take.
+SELECT pg_terminate_backend(a.pid)
+FROM pg_stat_activity AS a
+WHERE
+    a.datname = current_database() AND a.usename = session_user AND a.application_name = %(application_name)s
+    AND a.state <> 'idle' AND a.wait_event = 'ClientRead' AND a.state_change < clock_timestamp() - %(after_ms)s * interval '1 ms'
+    AND EXISTS (
+        SELECT 1 FROM pg_locks AS l
+        INNER JOIN pg_class AS c ON l.relation = c.oid
+        WHERE l.pid = a.pid AND c.relnamespace = (SELECT p.relnamespace FROM pg_class AS p WHERE p.oid = '{schema}._positions'::regclass)
+    );
+
 -- name: lock_positions
 -- The stored positions of these partitions; a batch of theirs that still runs is waited for.
 SELECT p.id, p.topic, p.partition, p.topic_id, p.next_offset, p.dead_letters_in_a_row

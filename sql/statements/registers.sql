@@ -1,5 +1,9 @@
 -- Declarations.
 
+-- name: limit_idling
+-- Let others go on when this process stands still in the middle of its transaction: its session ends, in milliseconds.
+SELECT set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s::text, true);
+
 -- name: list_registers
 -- Every register's declaration.
 SELECT
