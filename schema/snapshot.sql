@@ -29,6 +29,18 @@ CREATE TABLE accum._registers (
     high_write_auto boolean NOT NULL
 );
 
+CREATE TABLE accum._rebuilds (
+    register text NOT NULL,
+    id bigint NOT NULL,
+    shadow text GENERATED ALWAYS AS (('shadow_'::text || (id)::text)) STORED NOT NULL,
+    consumer_group text NOT NULL,
+    declared jsonb NOT NULL,
+    declaration jsonb,
+    gaps jsonb,
+    begun_at timestamp with time zone DEFAULT now() NOT NULL,
+    begun_by text DEFAULT SESSION_USER NOT NULL
+);
+
 CREATE TABLE accum.inventory_movements (
     id bigint NOT NULL,
     recorded_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -198,6 +210,33 @@ WITH (fillfactor='50');
 
 ALTER TABLE accum._positions ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME accum._positions_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE accum._rebuild_refusals (
+    register text NOT NULL,
+    position_id integer NOT NULL,
+    event_offset bigint NOT NULL,
+    reason text NOT NULL,
+    path text NOT NULL,
+    detail text NOT NULL,
+    sqlstate text,
+    recorder text,
+    event_id text,
+    event_at timestamp with time zone,
+    event_key bytea,
+    event_value bytea,
+    header_names text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    batch_id bigint NOT NULL
+);
+
+ALTER TABLE accum._rebuilds ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME accum._rebuilds_id_seq
     START WITH 1
     INCREMENT BY 1
     NO MINVALUE
@@ -410,6 +449,15 @@ ALTER TABLE ONLY accum._position_moves
 ALTER TABLE ONLY accum._positions
     ADD CONSTRAINT _positions_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY accum._rebuild_refusals
+    ADD CONSTRAINT _rebuild_refusals_pkey PRIMARY KEY (register, position_id, event_offset);
+
+ALTER TABLE ONLY accum._rebuilds
+    ADD CONSTRAINT _rebuilds_pkey PRIMARY KEY (register);
+
+ALTER TABLE ONLY accum._rebuilds
+    ADD CONSTRAINT _rebuilds_shadow_key UNIQUE (shadow);
+
 ALTER TABLE ONLY accum._registers
     ADD CONSTRAINT _registers_pkey PRIMARY KEY (name);
 
@@ -495,6 +543,9 @@ ALTER TABLE ONLY accum._position_moves
 
 ALTER TABLE ONLY accum._position_moves
     ADD CONSTRAINT _position_moves_retired_position_id_fkey FOREIGN KEY (retired_position_id) REFERENCES accum._positions(id);
+
+ALTER TABLE ONLY accum._rebuild_refusals
+    ADD CONSTRAINT _rebuild_refusals_position_id_fkey FOREIGN KEY (position_id) REFERENCES accum._positions(id);
 
 ALTER TABLE ONLY accum._skipped_offsets
     ADD CONSTRAINT _skipped_offsets_move_id_fkey FOREIGN KEY (move_id) REFERENCES accum._position_moves(id);

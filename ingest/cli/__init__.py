@@ -23,6 +23,7 @@ from ingest.cli import (
     partitions,
     positions,
     produce,
+    rebuild,
     registers,
     run,
     sample,
@@ -52,7 +53,7 @@ app.add_typer(registers.app, name="register")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(positions.app, name="positions")
 app.command("verify")(care.verify)
-app.command("rebuild")(care.rebuild)
+app.command("rebuild")(rebuild.rebuild)
 app.command("stats")(care.stats)
 app.command("partitions")(partitions.partitions)
 app.command("migrate")(migrate.migrate)

@@ -1,4 +1,4 @@
-"""`tallystream verify`, `rebuild` and `stats`: whether registers are right, making them so, and how big they are.
+"""`tallystream verify` and `stats`: whether registers are right, and how big they are.
 
 All of it goes on while the stream runs. Without names it is about every register.
 """
@@ -14,7 +14,6 @@ from rich.table import Table
 from ingest import wiring
 from ingest.cli.common import output, settings_for, size, visible
 from ingest.cli.progress import one_by_one
-from ingest.errors import SettingsError
 from ingest.postgres.care import Difference, Verification
 
 Registers = Annotated[
@@ -47,31 +46,6 @@ def verify(
         typer.echo("there is no register yet")
     if any(each.found for each in verified):
         raise typer.Exit(1)
-
-
-def rebuild(
-    registers: Registers = None,
-    *,
-    cell: Annotated[
-        int | None, typer.Option(help="Only the balance of the cell with this key; `verify` shows keys.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make totals and balances what the movements say. Exit code 0 when they are, whatever had to be mended."""
-    if cell is not None and len(registers or []) != 1:
-        raise SettingsError("--cell is the key of a cell in one register: name that register")
-    settings = settings_for("postgres_dsn")
-    names = wiring.choose_registers(settings, registers or [])
-    rebuilt = []
-    for register, done in one_by_one("rebuilding", names, lambda name: wiring.rebuild(settings, name, cell)):
-        rebuilt.append(done)
-        if not as_json:
-            mended = f"mended {done.totals:,} rows of totals and {done.balances:,} of balances"
-            typer.echo(f"{register}: {mended if done.totals or done.balances else 'nothing had to be mended'}")
-    if as_json:
-        typer.echo(json.dumps([asdict(done) for done in rebuilt], indent=2))
-    elif not rebuilt:
-        typer.echo("there is no register yet")
 
 
 def stats(registers: Registers = None, *, as_json: AsJson = False) -> None:

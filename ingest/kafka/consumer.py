@@ -211,7 +211,7 @@ class KafkaSource:
             if record.error() is not None:
                 self._on_record_error(record)
                 continue
-            message = _message(record)
+            message = as_message(record)
             key = (message.topic, message.partition)
             expected = next_offsets.get(key)
             if expected is None or message.offset < expected or key in moved or key in ended:
@@ -295,7 +295,8 @@ class KafkaSource:
             raise self._assignment.failure
 
 
-def _message(record: ck.Message) -> Message:
+def as_message(record: ck.Message) -> Message:
+    """Return a record as the program knows it."""
     kind, timestamp = record.timestamp()
     return Message(
         topic=record.topic() or "",

@@ -42,6 +42,8 @@ class BatchStore:
     consumer_group: str
     worker: str
     most_in_a_row: int = 0
+    # The statement that keeps declarations as they are; whoever has seen to that already names another.
+    registry_lock: str = "hold_registry"
     _connection: Connection | None = None
     _partitions: Partitions = field(default_factory=Partitions)
 
@@ -141,7 +143,7 @@ class BatchStore:
         }
         with connection.pipeline():
             connection.execute(database.compose("limit_waiting"), database.limits)
-            connection.execute(database.compose("hold_registry"))
+            connection.execute(database.compose(self.registry_lock))
             version = connection.execute(database.compose("read_registry_version"))
             locked = connection.execute(database.compose("lock_advancing"), positions)
             advanced = connection.execute(database.compose("advance_positions"), positions)

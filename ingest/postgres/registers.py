@@ -24,7 +24,7 @@ def read_registry(database: Database) -> Registry:
         row = connection.execute(database.compose("read_registry_version")).fetchone()
         version = cast("int", row[0]) if row else 0
         rows = connection.execute(database.compose("list_registers")).fetchall()
-    return Registry(version, {register.name: register for register in map(_register, rows)})
+    return Registry(version, {register.name: register for register in map(as_register, rows)})
 
 
 def list_names(database: Database) -> list[str]:
@@ -69,8 +69,8 @@ def verify_register(database: Database, register: str) -> Sequence[care.Differen
 def _create(connection: Connection, database: Database, register: Register) -> None:
     parameters = {field.name: getattr(register, field.name) for field in fields(register)}
     parameters["kind"] = register.kind.value
-    parameters["dimensions"] = _columns(register.dimensions)
-    parameters["resources"] = _columns(register.resources)
+    parameters["dimensions"] = Jsonb(as_columns(register.dimensions))
+    parameters["resources"] = Jsonb(as_columns(register.resources))
     _change(connection, database, "create_register", parameters)
 
 
@@ -78,8 +78,8 @@ def _alter(connection: Connection, database: Database, register: Register, exten
     options = {name: getattr(register, name) if name in extension.options else None for name in CHANGEABLE}
     parameters = {
         "name": register.name,
-        "dimensions": _columns(extension.dimensions),
-        "resources": _columns(extension.resources),
+        "dimensions": Jsonb(as_columns(extension.dimensions)),
+        "resources": Jsonb(as_columns(extension.resources)),
         **options,
     }
     _change(connection, database, "alter_register", parameters)
@@ -93,11 +93,13 @@ def _change(connection: Connection, database: Database, statement: str, paramete
         raise RegisterError(error.detail) from error
 
 
-def _columns(columns: Iterable[Dimension | Resource]) -> Jsonb:
-    return Jsonb([{"name": column.name, "type": column.type} for column in columns])
+def as_columns(columns: Iterable[Dimension | Resource]) -> list[dict[str, str]]:
+    """Return columns as the functions of the database take them."""
+    return [{"name": column.name, "type": column.type} for column in columns]
 
 
-def _register(row: tuple[object, ...]) -> Register:
+def as_register(row: tuple[object, ...]) -> Register:
+    """Return a row of declarations as a register."""
     name, kind, dimensions, resources, *rest = row
     return Register(
         cast("str", name),

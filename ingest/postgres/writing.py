@@ -96,7 +96,7 @@ class Writer:
             cursor.executemany(
                 statement,
                 [
-                    {**describe_refusal(refusal), **self._describe_message(refusal.message), "batch_id": batch_id}
+                    {**describe_refusal(refusal), **self.describe_message(refusal.message), "batch_id": batch_id}
                     for refusal in refusals
                 ],
             )
@@ -176,7 +176,8 @@ class Writer:
             "event_offsets": number_array([message.offset for message in messages]),
         }
 
-    def _describe_message(self, message: Message) -> dict[str, object]:
+    def describe_message(self, message: Message) -> dict[str, object]:
+        """Return the columns that keep a record as it came."""
         return {
             "position_id": self._position_id(message),
             "event_offset": message.offset,

@@ -150,6 +150,11 @@ class Settings(BaseModel):
         default=10 * SECOND, description="Time to finish the open batch before a partition is given to another worker."
     )
 
+    rebuild_hold_ms: Milliseconds = Field(
+        default=5 * SECOND,
+        description="Time for which a rebuild from the topic may keep the stream waiting; after that it tries again.",
+    )
+
     # The compactor
     compact_interval_ms: Milliseconds = Field(
         default=SECOND, description="Pause of the compactor when it has folded all deltas that are old enough."

@@ -160,3 +160,41 @@ CREATE TABLE _detached_partitions (
 );
 COMMENT ON TABLE _detached_partitions IS
 'Partitions whose movements left their register; their sums per cell and day stay behind as its opening balance.';
+
+CREATE TABLE _rebuilds (
+    register text PRIMARY KEY,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    shadow text NOT NULL GENERATED ALWAYS AS ('shadow_' || id::text) STORED UNIQUE,
+    consumer_group text NOT NULL,
+    declared jsonb NOT NULL,
+    declaration jsonb,
+    gaps jsonb,
+    begun_at timestamptz NOT NULL DEFAULT now(),
+    begun_by text NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE _rebuilds IS
+'Registers that are being rebuilt from their topics: each in a shadow register, under positions of its own, until their tables are exchanged.';
+COMMENT ON COLUMN _rebuilds.declared IS 'What the register declared when this began; an alteration since then ends it.';
+COMMENT ON COLUMN _rebuilds.declaration IS 'What the shadow declares differently; null when nothing.';
+COMMENT ON COLUMN _rebuilds.gaps IS 'Offsets at which logs began when events before them were given up, by partition; null until the logs were looked at.';
+
+CREATE TABLE _rebuild_refusals (
+    register text NOT NULL,
+    position_id integer NOT NULL REFERENCES _positions (id),
+    event_offset bigint NOT NULL,
+    reason text NOT NULL,
+    path text NOT NULL,
+    detail text NOT NULL,
+    sqlstate text,
+    recorder text,
+    event_id text,
+    event_at timestamptz,
+    event_key bytea,
+    event_value bytea,
+    header_names text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    batch_id bigint NOT NULL,
+    PRIMARY KEY (register, position_id, event_offset)
+);
+COMMENT ON TABLE _rebuild_refusals IS
+'Events that a rebuild has refused, under the live positions; they become dead letters when the tables are exchanged.';

@@ -19,12 +19,7 @@ BEGIN
             'register_info() shows it; register_drop() removes it.'
         );
     END IF;
-    INSERT INTO _registers SELECT register.*;
-    PERFORM _create_tables(register);
-    PERFORM _install_functions(register);
-    EXECUTE _render('triggers', _fragments(register));
-    EXECUTE _render('pending_triggers', _fragments(register));
-    PERFORM _grant_register(register);
+    PERFORM _create_register(register);
 END
 $$;
 COMMENT ON FUNCTION register_create(text, jsonb, jsonb, text, text, text, boolean, text, text, boolean, date, date, boolean) IS
@@ -39,6 +34,7 @@ DECLARE
     object record;
 BEGIN
     PERFORM _change_registry();
+    PERFORM _discard_rebuild(name);
     EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', register.name || '_movements') INTO filled;
     IF filled AND NOT coalesce(force, false) THEN
         PERFORM _fail(
@@ -87,6 +83,7 @@ CREATE OR REPLACE FUNCTION register_list() RETURNS TABLE (
         ),
         r.created_at
     FROM _registers AS r
+    WHERE r.name NOT IN (SELECT b.shadow FROM _rebuilds AS b)
     ORDER BY r.name
 $$;
 COMMENT ON FUNCTION register_list() IS 'One row per register. The number of movements is the planner''s estimate: nothing is counted.';

@@ -22,6 +22,13 @@ CREATE OR REPLACE FUNCTION _errors() RETURNS TABLE (code text, meaning text) LAN
         ('TS031', 'The period belongs to a partition that was detached.'),
         ('TS040', 'Waiting for an event is impossible in this isolation level.'),
         ('TS050', 'A position cannot be moved as asked: its topic is another one now, or there is none.'),
+        ('TS060', 'Another rebuild of the register was begun and not finished.'),
+        ('TS061', 'The register was altered since its rebuild began.'),
+        ('TS062', 'A register with detached partitions is not rebuilt from its topic.'),
+        ('TS063', 'The tables of a register have triggers, policies, publications or indexes of somebody''s own.'),
+        ('TS064', 'A register has movements from topics that its rebuild does not read.'),
+        ('TS065', 'The register is not being rebuilt from its topic.'),
+        ('TS066', 'A rebuild has not read all that the live register has.'),
         ('TS090', 'The installation is incomplete: a template is missing, or does not fit the functions.')
 $$;
 COMMENT ON FUNCTION _errors() IS 'The errors of class TS; the reference is generated from them.';

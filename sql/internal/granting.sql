@@ -7,7 +7,7 @@ BEGIN
     PERFORM _close_functions();
     IF to_regrole('tallystream_ingest') IS NOT NULL THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO tallystream_ingest', current_schema());
-        GRANT SELECT ON _migrations, _registers, _registry_version TO tallystream_ingest;
+        GRANT SELECT ON _migrations, _registers, _registry_version, _rebuilds TO tallystream_ingest;
         GRANT SELECT, INSERT ON _positions, _batches, _dead_letters TO tallystream_ingest;
         GRANT SELECT ON _position_moves, _skipped_offsets TO tallystream_ingest;
         GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at, dead_letters_in_a_row) ON _positions TO tallystream_ingest;
@@ -57,6 +57,9 @@ DECLARE
 BEGIN
     PERFORM _close_functions();
     EXECUTE format('REVOKE ALL ON TYPE %I FROM PUBLIC', p_register.name || '_delta');
+    IF EXISTS (SELECT 1 FROM _rebuilds AS b WHERE b.shadow = p_register.name) THEN
+        RETURN;
+    END IF;
     IF to_regrole('tallystream_ingest') IS NOT NULL THEN
         -- It deletes by recorder and period, and never has to read a movement.
         EXECUTE format(

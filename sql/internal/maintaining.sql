@@ -43,6 +43,9 @@ BEGIN
             RETURN QUERY SELECT _opening_statement(p_register, d.partition_name) FROM _detached_partitions AS d
             INNER JOIN pg_inherits AS i ON i.inhrelid = to_regclass(quote_ident(d.partition_name))
             WHERE d.register = p_register.name;
+        WHEN 'exchange' THEN
+            -- Nothing is left to do; that it was done is worth a row.
+            RETURN;
     END CASE;
 END
 $$;

@@ -6,7 +6,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM _fail(
             'TS001', format('register %s does not exist', coalesce(p_name, 'null')),
-            coalesce('Registers: ' || (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM _registers AS r) || '.',
+            coalesce('Registers: ' || (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM register_list() AS r) || '.',
                 'There is no register yet; register_create() makes one.')
         );
     END IF;
@@ -103,6 +103,18 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _create_tables(_registers) IS 'Makes the tables of a new register.';
+
+CREATE OR REPLACE FUNCTION _create_register(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO _registers SELECT p_register.*;
+    PERFORM _create_tables(p_register);
+    PERFORM _install_functions(p_register);
+    EXECUTE _render('triggers', _fragments(p_register));
+    EXECUTE _render('pending_triggers', _fragments(p_register));
+    PERFORM _grant_register(p_register);
+END
+$$;
+COMMENT ON FUNCTION _create_register(_registers) IS 'Makes a register whose declaration has been checked.';
 
 CREATE OR REPLACE FUNCTION _change_registry() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN

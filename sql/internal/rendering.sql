@@ -224,7 +224,7 @@ BEGIN
     IF _has_deltas(p_register) THEN
         EXECUTE _render('appending', fragments);
     END IF;
-    PERFORM _install_views(p_register, fragments);
+    PERFORM _install_views(p_register, fragments, p_register.name);
     EXECUTE _render('reading', fragments);
     EXECUTE _render('posting', fragments);
     IF p_register.kind = 'balance' THEN
@@ -234,18 +234,18 @@ END
 $$;
 COMMENT ON FUNCTION _install_functions(_registers) IS 'Makes or renews the functions and views of a register; tables are left alone.';
 
-CREATE OR REPLACE FUNCTION _install_views(p_register _registers, p_fragments jsonb) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION _install_views(p_register _registers, p_fragments jsonb, p_as text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     grain text;
     kind text := CASE WHEN _has_deltas(p_register) THEN '_view_with_deltas' ELSE '_view' END;
 BEGIN
-    PERFORM _install_view(p_register.name || '_journal', 'journal_view', p_fragments, 'journal');
+    PERFORM _install_view(p_as || '_journal', 'journal_view', p_fragments, 'journal');
     IF p_register.kind = 'balance' THEN
-        PERFORM _install_view(p_register.name || '_balances', 'balances' || kind, p_fragments, 'balances');
+        PERFORM _install_view(p_as || '_balances', 'balances' || kind, p_fragments, 'balances');
     END IF;
     FOREACH grain IN ARRAY _grains(p_register) LOOP
         PERFORM _install_view(
-            p_register.name || '_turnovers_' || grain, 'turnovers' || kind, p_fragments || jsonb_build_object(
+            p_as || '_turnovers_' || grain, 'turnovers' || kind, p_fragments || jsonb_build_object(
                 'grain', grain,
                 'bucket', _bucket(grain),
                 'totals', quote_ident(p_register.name || '_totals_' || grain)
@@ -253,7 +253,8 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION _install_views(_registers, jsonb) IS 'Makes or renews the views of a register: what readers, and all read functions, go through.';
+COMMENT ON FUNCTION _install_views(_registers, jsonb, text) IS
+'Makes or renews the views of a register, under its own or another''s name: what readers, and all read functions, go through.';
 
 CREATE OR REPLACE FUNCTION _install_view(p_view text, p_template text, p_fragments jsonb, p_key text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

@@ -9,7 +9,9 @@ SELECT set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s::te
 SELECT
     name, kind, dimensions, resources, totals_period, partition_by, high_write, recorder_type, time_zone, tombstone_unposts,
     period_min, period_max, high_write_auto
-FROM {schema}._registers ORDER BY name;
+FROM {schema}._registers AS r
+WHERE r.name NOT IN (SELECT b.shadow FROM {schema}._rebuilds AS b)
+ORDER BY r.name;
 
 -- name: list_register_names
 -- The names of all registers, as everybody who may read may ask for them.

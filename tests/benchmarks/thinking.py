@@ -17,7 +17,7 @@ from ingest.domain.messages import Message
 from ingest.domain.plans import Plan, plan_batch, recorder_keys
 from ingest.domain.positions import Claim, PartitionKey, TopicPartition
 from ingest.domain.registers import Dimension, Kind, Register, Resource
-from ingest.kafka.consumer import _message
+from ingest.kafka.consumer import as_message
 from ingest.postgres.copying import copy_text
 from tests.benchmarks.figures import Figure, say
 from tests.benchmarks.loads import NAME, Shape, make_load
@@ -64,7 +64,7 @@ class Half:
         builder.claim(CLAIMS)
         for first in range(0, len(records), POLLED):
             polled = records[first : first + POLLED]
-            messages: list[Message] = self._timed("consume", lambda: [_message(record) for record in polled])  # noqa: B023
+            messages: list[Message] = self._timed("consume", lambda: [as_message(record) for record in polled])  # noqa: B023
             items: list[Decoded] = self._timed("decode", lambda: list(map(self.decoder.decode, messages)))  # noqa: B023
             self._timed("collect", lambda: builder.add(items, 1, 0.0))  # noqa: B023
         batch = builder.take()
@@ -99,7 +99,7 @@ def _of_lines(stage: Stage, name: str, lines: int) -> list[Figure]:
         half = Half(decoder)
         half.run(records)
         rounds.append(half.took)
-        messages = [_message(record) for record in records[: len(records) // 10]]
+        messages = [as_message(record) for record in records[: len(records) // 10]]
         ratios.append(_cpu_s(decoder.decode_carefully, messages) / _cpu_s(decoder.decode, messages))
     phases = {phase: 1e6 * median(each[phase] for each in rounds) / MOVEMENTS for phase in rounds[0]}
     what = f"Python per movement, documents of {lines} {'line' if lines == 1 else 'lines'}"
