@@ -25,6 +25,7 @@ from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
 from ingest.postgres.connections import Connection, Database, translated_errors
 from ingest.postgres.hanging import end_hung_sessions
+from ingest.postgres.identity import Identity
 from ingest.postgres.partitions import Partitions
 from ingest.postgres.positions import Claiming, are_held, standing_of, write_streaks
 from ingest.postgres.registers import read_registry
@@ -46,6 +47,7 @@ class BatchStore:
     registry_lock: str = "hold_registry"
     _connection: Connection | None = None
     _partitions: Partitions = field(default_factory=Partitions)
+    _identity: Identity = field(default_factory=Identity)
 
     def apply(self, batch: Batch, registry: Registry) -> Applied:
         """Apply the batch, or raise what is to be done about it; nothing is half applied.
@@ -68,6 +70,7 @@ class BatchStore:
         """Take partitions, and say where to read on."""
         claiming = Claiming(self.database, self.consumer_group, self.worker, self.most_in_a_row)
         with self.database.connect() as connection:
+            self._identity.check(connection, self.database)
             return claiming.claim(connection, bounds)
 
     def standing(self, batch: Batch) -> Standing:
@@ -238,6 +241,7 @@ class BatchStore:
         if self._connection is None or self._connection.closed:
             with translated_errors():
                 self._connection = self.database.open()
+                self._identity.check(self._connection, self.database)
         return self._connection
 
     @contextmanager

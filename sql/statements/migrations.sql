@@ -75,3 +75,11 @@ SELECT
     hash_record_extended(ROW(NULL::int, ''::text COLLATE "C", 1.00::numeric, false), 0),
     hash_record_extended(ROW(int8send(1::bigint), true, '2026-04-18'::date, '00000000-0000-0000-0000-000000000001'::uuid), 0),
     hash_record_extended(ROW(timestamptz_send('2026-04-18 10:00:00+00')), 0);
+
+-- name: identify_server
+-- Which database system this is, and the file that its log is written to, whose name begins with the timeline.
+SELECT s.system_identifier, pg_walfile_name(pg_current_wal_lsn()) FROM pg_control_system() AS s;
+
+-- name: describe_role
+-- As whom this session acts, and whether that one may do everything.
+SELECT r.rolname::text, r.rolsuper, r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = current_user;

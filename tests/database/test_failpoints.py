@@ -16,7 +16,7 @@ from tests.support.sweep import FAULTS, Bench, Case, list_failpoints, run_case
 from tests.support.sweep_children import Fault, Subject
 
 _TRANSACTION = {"BEGIN", "COMMIT", "committed"}
-_CLAIM = {"limit_waiting", "end_hung_sessions", "lock_positions", "claim_position"}
+_CLAIM = {"identify_server", "limit_waiting", "end_hung_sessions", "lock_positions", "claim_position"}
 _REGISTRY = {"speak_iso", "read_registry_version", "list_registers"}
 
 # The failpoints of each subject. A statement that is new has to be added here, and with it to the sweep.
@@ -80,6 +80,7 @@ _MIGRATION = {
     "renew_registers",
     "migrations_exist",
     "hash_golden_rows",
+    "describe_role",
     *(file.name for folder in ("internal", "api") for file in resources.files_in(resources.sql() / folder, ".sql")),
 }
 _MADE_ONCE = {

@@ -12,7 +12,8 @@ from ingest.domain.positions import TopicPartition
 from ingest.errors import DataError, FencedError, PositionError
 from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.moving import list_moves, move_position, resume_position
-from tests.support.pipeline import GROUP, TOPIC, Pipeline, line, movement
+from tests.support.events import INVENTORY
+from tests.support.pipeline import GROUP, TOPIC, Pipeline, line, movement, repost
 
 Pipelines = Callable[..., Pipeline]
 
@@ -182,6 +183,51 @@ def test_moves_are_recorded(pipeline: Pipeline) -> None:
         resume_position(pipeline.access, GROUP, TopicPartition("other", 4), "why", "tests")
     assert isinstance(unknown.value.__cause__, DataError)
     assert unknown.value.__cause__.sqlstate == "TS050"
+
+
+@pytest.mark.scenario("B15")
+@pytest.mark.parametrize("first", [0, 1])
+def test_one_recorders_events_in_two_partitions(pipelines: Pipelines, first: int) -> None:
+    """Whichever is read last, the greatest revision stays: the older one is stale in either order."""
+    pipeline = pipelines(partitions=2)
+    pipeline.send(repost("doc", line(1, "5"), revision=1), partition=0)
+    pipeline.send(repost("doc", line(1, "9"), revision=2), partition=1)
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(partitions=[first]))
+    consumer.apply(consumer.batch(partitions=[1 - first]))
+    assert pipeline.balances() == {(1, 1, "A"): 9}
+    pipeline.check()
+
+
+@pytest.mark.scenario("B18")
+def test_a_compacted_topic_has_gaps(pipelines: Pipelines) -> None:
+    """Missing offsets are no alarm, and a tombstone unposts where its register says so."""
+    pipeline = pipelines([replace(INVENTORY, tombstone_unposts=True)])
+    for offset in (3, 4, 17, 40):
+        pipeline.send(movement(f"r{offset}", line(offset)), offset=offset)
+    pipeline.send(None, offset=90, key=b"r17")
+    assert pipeline.consumer().apply().outcomes == {Outcome.APPLIED: 5}
+    assert pipeline.rows(PLACES) == [(91, 0)]
+    assert sorted(cell[1] for cell, quantity in pipeline.balances().items() if quantity) == [3, 4, 40]
+    pipeline.check()
+
+
+@pytest.mark.scenario("P18")
+def test_numbers_near_their_end(pipeline: Pipeline) -> None:
+    """Whatever grows with events is a bigint; only positions, one per partition, are counted by an integer."""
+    small = (
+        "SELECT s.relname FROM pg_sequence AS q JOIN pg_class AS s ON s.oid = q.seqrelid"
+        " WHERE s.relnamespace = 'accum'::regnamespace AND q.seqmax < 9223372036854775807"
+    )
+    assert pipeline.rows(small) == [("_positions_id_seq",)]
+    with pipeline.database.connect() as owner:
+        for sequence in ("_batch_id", "inventory_movements_id_seq", "_dead_letters_id_seq"):
+            owner.execute("SELECT setval(%s::regclass, 9223372036854770000)", [f"accum.{sequence}"])
+    send(pipeline, 20)
+    pipeline.send(BAD)
+    pipeline.consumer().apply()
+    assert pipeline.value("SELECT min(id) FROM inventory_movements") > 2**62
+    pipeline.check()
 
 
 def test_a_broken_producer_is_stopped(pipeline: Pipeline) -> None:

@@ -66,13 +66,13 @@ broker.heartbeat.interval.ms=1000
 class LocalKafka:
     """One broker in a temporary folder, on two ports that stay its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, properties: str = PROPERTIES) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ts-kafka-"))
         self._data = self.folder / "data"
         self._properties = self.folder / "server.properties"
         self._broker_port, controller = free_ports(2)
         self._properties.write_text(
-            PROPERTIES.format(broker=self._broker_port, controller=controller, data=self._data), encoding="utf-8"
+            properties.format(broker=self._broker_port, controller=controller, data=self._data), encoding="utf-8"
         )
         self._server: Server | None = None
 

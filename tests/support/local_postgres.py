@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -35,8 +36,19 @@ LIBRARIES = f"{EMBEDDED_PACKAGE}.libs"
 class LocalPostgres:
     """One server in a temporary folder. It listens on a socket there, and on 127.0.0.1 with the same port."""
 
-    def __init__(self, version: int | None = None, *, durable: bool = True) -> None:
-        """Without a version it is the embedded one; not durable is faster, and survives a kill but no power cut."""
+    def __init__(
+        self,
+        version: int | None = None,
+        *,
+        durable: bool = True,
+        follows: "LocalPostgres | None" = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Without a version it is the embedded one; not durable is faster, and survives a kill but no power cut.
+
+        One that follows another is its standby, until it is promoted; only the embedded version can.
+        """
+        self.settings = dict(settings or {})
         self.folder = Path(tempfile.mkdtemp(prefix="ts-postgres-"))
         self.folder.chmod(0o755)
         self.data = self.folder / "data"
@@ -45,7 +57,7 @@ class LocalPostgres:
         self._user = UNPRIVILEGED_USER if is_root() else None
         self._bin = binaries(version, self.folder) / "bin"
         self._server: Server | None = None
-        self._initialize()
+        self._initialize(follows)
 
     @property
     def dsn(self) -> str:
@@ -87,14 +99,18 @@ class LocalPostgres:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _initialize(self) -> None:
+    def _initialize(self, follows: "LocalPostgres | None") -> None:
         self.data.mkdir(mode=0o700)
         if self._user is not None:
             shutil.chown(self.data, self._user)
             shutil.chown(self.folder, self._user)
-        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", f"--username={ADMIN}"]
+        command: list[str | Path] = [self._bin / "initdb", "--auth=trust", "--encoding=UTF8", "--locale=C"]
+        command += ["--no-sync", f"--username={ADMIN}", "-D", self.data]
+        if follows is not None:
+            command = [self._bin / "pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+            command += [f"--dbname={follows.dsn}", "-D", self.data]
         done = subprocess.run(
-            [self._bin / "initdb", *options, "-D", self.data],
+            command,
             check=False,
             capture_output=True,
             text=True,
@@ -102,7 +118,7 @@ class LocalPostgres:
             cwd="/",
         )
         if done.returncode:
-            message = f"initdb: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+            message = f"{Path(command[0]).name}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
             raise RuntimeError(message)
 
     def _launch(self) -> Server:
@@ -113,6 +129,7 @@ class LocalPostgres:
             "max_connections": "100",
             "fsync": "on" if self._durable else "off",
             "timezone": "UTC",
+            **self.settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [self._bin / "postgres", "-D", self.data, *options]

@@ -35,6 +35,8 @@ CREATE ROLE tallystream_reader;         -- views and read functions; GRANT tally
 GRANT CREATE ON DATABASE shop TO tallystream_owner;
 ```
 
+A worker may run as the owner, as in the README; one that runs as a superuser works, and says so in its log.
+
 `tallystream_owner` may have another name: everything belongs to the role that migrates. Members of `tallystream_owner`,
 and the administrator, make it the owner when they migrate. What is not in a role's column is refused to it, and PUBLIC
 has nothing. The owner may do everything but write to derived tables. An application that posts by SQL is given what it

@@ -1,0 +1,181 @@
+"""Another server behind the same name: a standby, a promoted one, an old primary, another cluster, a restored copy."""
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from ingest.domain.plans import Outcome
+from ingest.errors import OperatorError, TransientError
+from tests.support.local_postgres import LocalPostgres
+from tests.support.pipeline import TOPIC, Pipeline, line, movement, repost, unpost
+from tests.support.postgres import Database, Databases, migrate
+from tests.support.program import run_tallystream
+from tests.support.waiting import wait_until
+
+# Everything that could differ between a database in which something failed and one in which nothing ever did.
+DIGEST = """
+    SELECT 'journal', recorder, period::text, product, lot, quantity::text, topic, event_offset FROM inventory_journal
+    UNION ALL SELECT 'balance', NULL, NULL, product, lot, quantity::text, NULL, NULL FROM inventory_balances
+    UNION ALL SELECT 'day', NULL, period::text, product, lot, quantity::text, NULL, NULL FROM inventory_turnovers_day
+    UNION ALL SELECT 'position', topic, NULL, partition, NULL, next_offset::text, topic_id, NULL FROM _positions
+    UNION ALL SELECT 'letter', reason, NULL, NULL, NULL, NULL, NULL, event_offset FROM _dead_letters
+    ORDER BY 1, 2, 3, 4, 5, 6, 7, 8
+"""
+RECOVERS = "SELECT pg_is_in_recovery()"
+CAUGHT_UP = "SELECT replay_lsn >= %s::pg_lsn FROM pg_stat_replication"
+
+
+@pytest.fixture
+def servers() -> Iterator[Callable[..., LocalPostgres]]:
+    """Makes servers of the embedded version, started; they end with the test."""
+    made: list[LocalPostgres] = []
+
+    def make(follows: LocalPostgres | None = None) -> LocalPostgres:
+        made.append(LocalPostgres(durable=False, follows=follows))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+
+
+def ask(server: LocalPostgres, statement: str, *parameters: object) -> object:
+    """The first column of the answer, as the administrator gets it."""
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        row = admin.execute(statement.encode(), parameters).fetchone()
+    return row[0] if row else None
+
+
+def on(server: LocalPostgres, database: Database) -> Database:
+    """The same database on a server that follows its own."""
+    there = conninfo_to_dict(server.dsn)
+    dsns = (make_conninfo(dsn, host=there["host"], port=there["port"]) for dsn in (database.dsn, database.admin_dsn))
+    return Database(database.name, database.owner, *dsns)
+
+
+def on_either(first: LocalPostgres, second: LocalPostgres, database: Database) -> str:
+    """A DSN with both; whichever takes writes is taken."""
+    parts = [conninfo_to_dict(server.dsn) for server in (first, second)]
+    hosts, ports = (",".join(str(part[name]) for part in parts) for name in ("host", "port"))
+    return make_conninfo(database.dsn, host=hosts, port=ports)
+
+
+def send(pipeline: Pipeline) -> None:
+    """Events of every kind, a bad one, and one that comes twice."""
+    for number in range(10):
+        pipeline.send(movement(f"r{number % 7}", line(number % 3, str(number + 1)), id=f"m{number}"))
+    pipeline.send(repost("r1", line(2, "7")), unpost("r2"), b"bad", movement("r5", line(1, "2"), id="again"))
+    pipeline.send(movement("r5", line(1, "2"), id="again"))
+
+
+def environment(dsn: str) -> dict[str, str]:
+    """What a worker needs to be told; no broker is there."""
+    broker = {"TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "TALLYSTREAM_TOPICS": TOPIC}
+    return {"TALLYSTREAM_POSTGRES_DSN": dsn, **broker}
+
+
+@pytest.mark.scenario("P8", "P9", "P10")
+def test_a_primary_is_replaced_by_a_standby_that_lacks_its_last_commits(servers: Callable[..., LocalPostgres]) -> None:
+    """Nobody writes to a standby or to a primary that was replaced; what the new one lacks is applied again."""
+    primary = servers()
+    database = Databases(primary.dsn).create()
+    migrate(database.dsn)
+    standby = servers(primary)
+    pipeline = Pipeline(database)
+    send(pipeline)
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(most=9))
+    here = ask(primary, "SELECT pg_current_wal_lsn()::text")
+    wait_until(lambda: ask(primary, CAUGHT_UP, here) is True, 30, "the standby has caught up")
+    # A standby alone: refused before anything is asked of it.
+    with pytest.raises(TransientError, match="read-only"):
+        pipeline.store(dsn=on(standby, database).dsn).claim(pipeline.bounds())
+    assert "session is read-only" in run_tallystream("run", env=environment(on(standby, database).dsn)).check(2).err
+    # Both by name, the standby first: whichever takes writes. What comes now the standby never gets.
+    consumer.store = pipeline.store(dsn=on_either(standby, primary, database))
+    consumer.claim()
+    standby.stop()
+    consumer.apply()
+    complete = pipeline.rows(DIGEST)
+    primary.stop()
+    standby.start()
+    ask(standby, "SELECT pg_promote()")
+    wait_until(lambda: ask(standby, RECOVERS) is False, 30, "the standby is promoted")
+    pipeline.send(movement("r9", line(1, "1")))
+    with pytest.raises(TransientError):
+        consumer.apply()
+    (claim,) = consumer.store.claim(pipeline.bounds()).taken
+    assert claim.next_offset == 9
+    consumer.claims = {claim.topic_partition: claim}
+    last = pipeline.log[claim.topic_partition].pop()
+    consumer.apply()
+    pipeline.database = on(standby, database)
+    assert pipeline.rows(DIGEST) == complete
+    pipeline.log[claim.topic_partition].append(last)
+    consumer.apply()
+    # The old primary comes back and still takes writes: whoever has seen its successor does not.
+    standby.stop()
+    primary.start()
+    consumer.store.close()
+    with pytest.raises(TransientError, match="was replaced as primary: its timeline is 1, and 2 was seen"):
+        consumer.store.claim(pipeline.bounds())
+    pipeline.close()
+
+
+@pytest.mark.scenario("P10")
+def test_another_cluster_behind_the_same_name(servers: Callable[..., LocalPostgres]) -> None:
+    """Its positions mean nothing here: the process stops and says so, and nothing was written."""
+    one, other = servers(), servers()
+    database = Databases(one.dsn).create()
+    migrate(database.dsn)
+    pipeline = Pipeline(database)
+    consumer = pipeline.consumer()
+    send(pipeline)
+    consumer.apply(consumer.batch(most=3))
+    consumer.store.close()
+    consumer.store.database = pipeline.store(dsn=other.dsn).database
+    with pytest.raises(OperatorError, match="another PostgreSQL server: its system identifier is"):
+        consumer.apply()
+    with pytest.raises(OperatorError, match="another PostgreSQL server"):
+        consumer.store.claim(pipeline.bounds())
+    pipeline.close()
+
+
+@pytest.mark.scenario("P20", "O6")
+def test_a_database_that_was_restored_to_an_earlier_state(databases: Databases, pipeline: Pipeline) -> None:
+    """It goes on from its own positions, and ends like one in which nothing was ever lost."""
+    send(pipeline)
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(most=9))
+    pipeline.close()
+    earlier = databases.create(pipeline.database)
+    try:
+        consumer.apply()
+        restored = Pipeline(earlier)
+        restored.log = pipeline.log
+        second = restored.consumer()
+        assert [claim.next_offset for claim in second.claims.values()] == [9]
+        assert second.apply().outcomes[Outcome.DUPLICATE] == 1
+        assert restored.rows(DIGEST) == pipeline.rows(DIGEST)
+        restored.check()
+        restored.close()
+    finally:
+        databases.drop(earlier)
+
+
+@pytest.mark.scenario("S8")
+@pytest.mark.parametrize("option", ["SUPERUSER", "BYPASSRLS"])
+def test_a_worker_that_may_do_everything_says_so(database: Database, option: str) -> None:
+    """It works, because it was told to; the log names the role that is enough."""
+    said = "the role may do more than any worker needs"
+    env = environment(database.dsn)
+    assert said not in run_tallystream("compact", "--once", env=env).check().err
+    with database.connect_as_admin() as admin:
+        admin.execute(f"ALTER ROLE {database.owner} {option}".encode())
+        try:
+            assert said in run_tallystream("compact", "--once", env=env).check().err
+        finally:
+            admin.execute(f"ALTER ROLE {database.owner} NOSUPERUSER NOBYPASSRLS".encode())
