@@ -1,5 +1,6 @@
 """The Helm chart, rendered by Helm: valid objects, settings that the program takes, hooks that have what they need."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -93,6 +94,8 @@ def test_a_misspelt_field_would_be_found(misspelt: str, tmp_path: Path) -> None:
         ('postgres.existingSecret=""', "give existingSecret"),
         ('kafka.bootstrapServers=""', "give bootstrapServers"),
         ('kafka.secretOptions={"sasl.password": "password"}', "give existingSecret"),
+        ('secretSettings.keys={"schema_registry_password": "password"}', "give existingSecret"),
+        ('settings.schema_registry_password="secret"', "'schema_registry_password' not allowed"),
         ('image.digest="latest"', "does not match pattern"),
     ],
 )
@@ -138,6 +141,7 @@ def test_what_the_values_say_arrives(tmp_path: Path) -> None:
     assert (shop.group, shop.group_protocol, shop.log_level) == ("shop", "consumer", "warning")
     assert (shop.batch_max_movements, shop.batch_max_bytes, shop.flush_after_ms) == (50_000, 67_108_864, 500)
     assert (shop.batch_retention_days, shop.stop_budget_ms) == (90, 45_500)
+    assert shop.schema_registry_password.get_secret_value() == "the password"
     assert shop.kafka_options == {
         "fetch.max.bytes": "104857600",
         "sasl.mechanism": "SCRAM-SHA-512",
@@ -250,11 +254,13 @@ def test_autoscaling_watches_the_consumers_own_topics() -> None:
     assert only["authenticationRef"] == {"name": "keda-prometheus"}
 
 
-def test_the_rules_are_the_file_itself() -> None:
-    """What promtool has checked is what the cluster gets."""
+def test_rules_and_dashboard_are_the_files_themselves() -> None:
+    """What promtool and the table of metrics have checked is what the cluster gets, to the letter."""
     objects = render(FULL)
     rule = named(objects, "PrometheusRule", "books-tallystream")
     assert rule["spec"] == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    dashboard = named(objects, "ConfigMap", "books-tallystream-dashboard")["data"]["tallystream.json"]
+    assert json.loads(dashboard) == json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
 
 
 def test_versions_and_defaults_are_the_programs() -> None:

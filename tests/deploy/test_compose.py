@@ -126,7 +126,7 @@ def test_what_is_mounted_is_there(services: dict[str, Any]) -> None:
         for volume in service.get("volumes", [])
         if volume["type"] == "bind"
     ]
-    assert len(binds) >= 5
+    assert len(binds) >= 7
     assert [path for path in binds if not path.exists()] == []
 
 

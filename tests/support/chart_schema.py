@@ -43,6 +43,7 @@ def values_schema() -> str:
         "postgres": _object(dict.fromkeys(("existingSecret", "dsnKey", "ownerDsnKey", "dsn", "ownerDsn"), TEXT)),
         "kafka": _kafka(),
         "settings": {"$ref": "#/$defs/settings"},
+        "secretSettings": _object({"existingSecret": TEXT, "keys": _secrets()}),
         "registers": {"$ref": "#/$defs/registers"},
         "consumers": {"type": "object", "propertyNames": NAME, "additionalProperties": {"$ref": "#/$defs/consumer"}},
         "consumerDefaults": _object({"resources": OF_KUBERNETES}),
@@ -151,12 +152,20 @@ def _monitoring() -> JsonSchema:
             "podMonitor": scraped,
             "serviceMonitor": scraped,
             "prometheusRule": _object(plain),
+            "dashboard": _object(plain),
         }
     )
 
 
 def _registers() -> JsonSchema:
     return {"type": "object", "propertyNames": FILE, "additionalProperties": {"type": "string", "minLength": 1}}
+
+
+def _secrets() -> JsonSchema:
+    """The settings that are secrets, each with the key of a secret."""
+    fields = Settings.model_json_schema()["properties"]
+    names = [name for name, field in fields.items() if field.get("format") == "password" and name not in OF_THE_CHART]
+    return _object({name: {"type": "string", "pattern": "^[A-Za-z0-9._-]+$"} for name in names})
 
 
 def _settings() -> JsonSchema:

@@ -43,7 +43,11 @@ def compose_config() -> Path:
 
 
 def kube_apiserver() -> Path:
-    return _built("apiserver", KUBERNETES)
+    """It is told which version it is: a chart may ask, and only a release's own build would know."""
+    major, minor, _ = KUBERNETES.removeprefix("v").split(".")
+    known = {"gitVersion": KUBERNETES, "gitMajor": major, "gitMinor": minor}
+    flags = (f"-X k8s.io/component-base/version.{name}={value}" for name, value in known.items())
+    return _built("apiserver", KUBERNETES, *flags)
 
 
 def etcd() -> Path:
@@ -62,10 +66,11 @@ def _installed(name: str, package: str, version: str) -> Path:
     return cached(f"{name}-{version}", install) / name
 
 
-def _built(name: str, version: str) -> Path:
+def _built(name: str, version: str, *flags: str) -> Path:
     def build(folder: Path) -> None:
         # `-s -w` leaves out what only a debugger reads: half of the size.
-        _go("build", "-mod=readonly", "-ldflags=-s -w", "-o", str(folder / name), ".", folder=MODULES / name)
+        ldflags = " ".join(["-ldflags=-s -w", *flags])
+        _go("build", "-mod=readonly", ldflags, "-o", str(folder / name), ".", folder=MODULES / name)
 
     return cached(f"{name}-{version}", build) / name
 

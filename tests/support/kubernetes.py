@@ -98,7 +98,7 @@ class Cluster:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def request(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Object:
-        data = None if body is None else json.dumps(body).encode()
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content_type}
         url = f"https://127.0.0.1:{self._port}{path}"
         request = urllib.request.Request(url, data, headers, method=method)
@@ -129,8 +129,7 @@ class Cluster:
         """Custom resources, as an ordinary POST, until the server serves them."""
         path = f"{GROUPS['apiextensions.k8s.io/v1']}/customresourcedefinitions"
         names = [
-            self.request("POST", path, yaml.safe_load(file.read_text(encoding="utf-8")))["metadata"]["name"]
-            for file in files
+            self.request("POST", path, file.read_bytes(), "application/yaml")["metadata"]["name"] for file in files
         ]
 
         def established() -> bool:

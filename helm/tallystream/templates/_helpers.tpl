@@ -133,6 +133,9 @@ kafka_bootstrap_servers = {{ toJson .root.Values.kafka.bootstrapServers }}
 {{- if and .Values.kafka.secretOptions (not .Values.kafka.existingSecret) -}}
 {{- fail "kafka: secretOptions names keys of a secret; give existingSecret" -}}
 {{- end -}}
+{{- if and .Values.secretSettings.keys (not .Values.secretSettings.existingSecret) -}}
+{{- fail "secretSettings: keys names keys of a secret; give existingSecret" -}}
+{{- end -}}
 {{- if and .Values.consumers (not .Values.kafka.bootstrapServers) -}}
 {{- fail "kafka: give bootstrapServers, such as kafka-1:9092" -}}
 {{- end -}}

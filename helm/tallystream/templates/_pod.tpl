@@ -19,10 +19,14 @@ capabilities: {drop: [ALL]}
 - {name: TALLYSTREAM_POSTGRES_DSN_FILE, value: /run/secrets/tallystream/postgres-dsn}
 {{- end -}}
 
-{{- define "tallystream.kafkaEnvironment" -}}
+{{- define "tallystream.secretEnvironment" -}}
 {{- range $option, $key := .Values.kafka.secretOptions }}
 - name: TALLYSTREAM_KAFKA_OPTION_{{ $option | replace "." "_" | upper }}_FILE
   value: /run/secrets/tallystream/kafka/{{ $key }}
+{{- end }}
+{{- range $name, $key := .Values.secretSettings.keys }}
+- name: TALLYSTREAM_{{ $name | upper }}_FILE
+  value: /run/secrets/tallystream/settings/{{ $key }}
 {{- end }}
 {{- end -}}
 
@@ -35,7 +39,7 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end -}}
 
-{{/* Takes (root, settings: a ConfigMap's name, dsnSecret, dsnKey, kafka: whether Kafka's secret is needed). */}}
+{{/* Takes (root, settings: a ConfigMap's name, dsnSecret, dsnKey, all: whether it needs more than PostgreSQL). */}}
 {{- define "tallystream.volumes" -}}
 - name: settings
   configMap: {name: {{ .settings }}}
@@ -46,12 +50,20 @@ capabilities: {drop: [ALL]}
       - secret:
           name: {{ .dsnSecret }}
           items: [{key: {{ .dsnKey }}, path: postgres-dsn}]
-      {{- if and .kafka .root.Values.kafka.secretOptions }}
+      {{- if and .all .root.Values.kafka.secretOptions }}
       - secret:
           name: {{ .root.Values.kafka.existingSecret }}
           items:
             {{- range $key := values .root.Values.kafka.secretOptions | uniq | sortAlpha }}
             - {key: {{ $key }}, path: kafka/{{ $key }}}
+            {{- end }}
+      {{- end }}
+      {{- if and .all .root.Values.secretSettings.keys }}
+      - secret:
+          name: {{ .root.Values.secretSettings.existingSecret }}
+          items:
+            {{- range $key := values .root.Values.secretSettings.keys | uniq | sortAlpha }}
+            - {key: {{ $key }}, path: settings/{{ $key }}}
             {{- end }}
       {{- end }}
 - name: tmp
@@ -98,7 +110,7 @@ metadata:
     {{- include "tallystream.podLabels" . | nindent 4 }}
   annotations:
     checksum/settings: {{ sha256sum .settings }}
-    checksum/secrets: {{ sha256sum (toJson (list $root.Values.postgres.dsn $root.Values.kafka)) }}
+    checksum/secrets: {{ sha256sum (toJson (list $root.Values.postgres.dsn $root.Values.kafka $root.Values.secretSettings)) }}
     {{- with $root.Values.pod.annotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -123,7 +135,7 @@ spec:
         {{- include "tallystream.environment" $root | nindent 8 }}
         - {name: TALLYSTREAM_HTTP_HOST, value: 0.0.0.0}
         - {name: TALLYSTREAM_HTTP_PORT, value: {{ $root.Values.http.port | quote }}}
-        {{- with include "tallystream.kafkaEnvironment" $root | trim }}
+        {{- with include "tallystream.secretEnvironment" $root | trim }}
         {{- . | nindent 8 }}
         {{- end }}
       ports:
@@ -135,5 +147,5 @@ spec:
       volumeMounts:
         {{- include "tallystream.mounts" $root | nindent 8 }}
   volumes:
-    {{- include "tallystream.volumes" (dict "root" $root "kafka" true "settings" .configMap "dsnSecret" (default (include "tallystream.fullname" $root) $root.Values.postgres.existingSecret) "dsnKey" $root.Values.postgres.dsnKey) | nindent 4 }}
+    {{- include "tallystream.volumes" (dict "root" $root "all" true "settings" .configMap "dsnSecret" (default (include "tallystream.fullname" $root) $root.Values.postgres.existingSecret) "dsnKey" $root.Values.postgres.dsnKey) | nindent 4 }}
 {{- end -}}
