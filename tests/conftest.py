@@ -11,6 +11,7 @@ pytest_plugins = (
     "tests.support.schema_registry",
     "tests.support.members",
     "tests.support.prometheus",
+    "tests.support.browser",
     "tests.support.stream",
     "tests.support.retail",
     "tests.support.header",

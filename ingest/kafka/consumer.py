@@ -67,6 +67,7 @@ class KafkaSource:
         self._statistics = Statistics()
         self._state = KafkaState(connected=False, joined=False)
         self._look_at = 0.0
+        self._heard = False
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "stats_cb": self._statistics.read}
         own = {**callbacks, "statistics.interval.ms": EVERY_MS}
         try:
@@ -174,8 +175,8 @@ class KafkaSource:
     def _look(self) -> KafkaState:
         held = [TopicPartition(*key) for key in sorted(self._assignment.next_offsets)]
         ends = {tp: self._end(tp, high) for tp, high in self.high_watermarks(held).items()}
-        known = self._statistics
-        return KafkaState(known.connected, known.joined, ends, frozenset(self._assignment.waiting()))
+        known, heard, self._heard = self._statistics, self._heard, False
+        return KafkaState(known.connected or heard, known.joined, ends, frozenset(self._assignment.waiting()))
 
     def _end(self, tp: TopicPartition, high: int) -> LogEnd:
         """The log's end for us: markers of transactions behind the last record are nothing to wait for."""
@@ -222,6 +223,7 @@ class KafkaSource:
             next_offsets[key] = message.offset + 1
             accepted.append(message)
         self._ever_read = self._ever_read or bool(accepted)
+        self._heard = self._heard or bool(accepted)
         return accepted
 
     def _confirmed(self, most: int) -> list[Message]:

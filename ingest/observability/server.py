@@ -82,12 +82,16 @@ def listen(host: str, port: int | None) -> socket.socket | None:
 class HttpServer:
     """Serves in a thread of its own, until closed."""
 
-    def __init__(self, listener: socket.socket, routes: Mapping[str, Answer]) -> None:
+    def __init__(
+        self, listener: socket.socket, routes: Mapping[str, Answer], connection_s: float = CONNECTION_S
+    ) -> None:
         self._listener = listener
         self._routes = routes
+        self._connection_s = connection_s
         self._local_only = _is_loopback(listener.getsockname()[0])
         self._open: dict[asyncio.Task[None], None] = {}
         self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
     @property
@@ -102,20 +106,23 @@ class HttpServer:
 
     def close(self) -> None:
         """Answer no more."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(STOP_S)
         self._listener.close()
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        start = asyncio.start_server(self._serve, sock=self._listener, limit=HEAD_BYTES, backlog=MOST_CONNECTIONS)
-        server = self._loop.run_until_complete(start)
-        self._loop.run_forever()
-        server.close()
-        for task in list(self._open):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._open, return_exceptions=True))
+        self._loop.run_until_complete(self._listen())
         self._loop.close()
+
+    async def _listen(self) -> None:
+        serve, at = self._serve, self._listener
+        server = await asyncio.start_server(serve, sock=at, limit=HEAD_BYTES, backlog=MOST_CONNECTIONS)
+        await self._closing.wait()
+        server.close()
+        open_now = list(self._open)
+        for task in open_now:
+            task.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -125,7 +132,7 @@ class HttpServer:
             next(iter(self._open)).cancel()
         self._open[task] = None
         try:
-            async with asyncio.timeout(CONNECTION_S):
+            async with asyncio.timeout(self._connection_s):
                 with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                     writer.write(await self._exchange(reader))
                     writer.close()
@@ -145,7 +152,7 @@ class HttpServer:
         if request is None:
             return _message(_say(400))
         response = self._answer(request)
-        return _message(response, with_body=request.method == "GET")
+        return _message(response, with_body=request.method != "HEAD")
 
     def _answer(self, request: _Request) -> Response:
         if request.method not in {"GET", "HEAD"}:
