@@ -89,6 +89,12 @@ sweep: $(VENV)/.dev  ## every failpoint with every fault, compared with the orac
 	@mkdir -p build
 	@$(BIN)/python -m tests.support.sweep --json build/sweep.json $(SWEEP)
 
+.PHONY: docs
+docs: $(VENV)/.dev  ## the documentation as a site, in build/site; a warning is an error
+	$(say) 'mkdocs'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@printf '%s\n' 'build/site/index.html'
+
 .PHONY: check
 check: lint types verify  ## lint, types and verify
 
