@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from types import GenericAlias
 from typing import Annotated, Any, Final, Protocol, TypeAlias, cast
 
@@ -52,6 +51,10 @@ _DATE: Final = (
 
 _PATTERNS: Final = {"uuid": _UUID, "date": _DATE}
 _READ_AS: Final = {"boolean": bool | None, "timestamptz": str | None}
+
+# By name it takes as long as reading a number.
+_REPOST: Final = EventType.REPOST
+_UNPOST: Final = EventType.UNPOST
 
 _MAX_KNOWN_PERIODS: Final = 4096
 _KEYS_OF_EVERY_EVENT: Final = 4  # id, type, register, recorder
@@ -124,7 +127,7 @@ class _RegisterReader:
         self._max_movements = limits.max_movements
         self._periods = PeriodReader(register)
         # Events that come together mostly happened together: many have their time to the second in common.
-        self._read_period = lru_cache(_MAX_KNOWN_PERIODS)(self._read_new_period)
+        self._known_periods: dict[str, tuple[datetime, str]] = {}
         self._width = len(columns)
         self._template = "%s\t" * len(columns) + "%s"
         self._readers = [(number, column.reader) for number, column in enumerate(columns) if column.reader]
@@ -171,10 +174,15 @@ class _RegisterReader:
             return None
         return Movements(text.replace("\n", f"{ending}\n") + ending, len(rows), (period,))
 
-    def _read_new_period(self, written: str) -> tuple[datetime, str]:
+    def _read_period(self, written: str) -> tuple[datetime, str]:
         """The period, and how it stands in a line."""
-        period = self._periods.read(written)
-        return period, period.isoformat()
+        known = self._known_periods.get(written)
+        if known is None:
+            if len(self._known_periods) >= _MAX_KNOWN_PERIODS:
+                self._known_periods.clear()
+            period = self._periods.read(written)
+            known = self._known_periods[written] = period, period.isoformat()
+        return known
 
     def _fields(self, row: _Row) -> list[object]:
         """Text in place of nulls, and of what needs a reader; that of a resource does not take null."""
@@ -200,9 +208,9 @@ class _RegisterReader:
 
 def _has_its_movements(event: _PlainEvent) -> bool:
     """Whether there are movements where the type of event wants them, and none where not."""
-    if not isinstance(event.movements, list):
-        return event.type is EventType.UNPOST
-    return event.type is EventType.REPOST or (event.type is EventType.MOVEMENT and bool(event.movements))
+    if event.movements:
+        return event.type is not _UNPOST
+    return event.type is (_REPOST if isinstance(event.movements, list) else _UNPOST)
 
 
 def _colons(event: _PlainEvent) -> int:

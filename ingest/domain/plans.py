@@ -93,17 +93,17 @@ class Plan:
 class _Recorder(msgspec.Struct, gc=False):
     """A recorder while its events are gone through.
 
-    `recent` has the content of each recent event by its id, oldest first; `digests` are the same, packed.
+    `recent` has the content of each recent event by its id, oldest first. There is one of these for nearly every event,
+    so it has no list: those the garbage collector would look at again and again.
     """
 
-    before: RecorderState | None
-    spilled: Mapping[int, int]
+    before: RecorderState | None = None
+    spilled: Mapping[int, int] = {}
     revision: int | None = None
     recent: dict[int, int] = {}
-    digests: bytes = b""
     first_period: datetime | None = None
     last_period: datetime | None = None
-    events: list[Event] = []
+    events: tuple[Event, ...] = ()
     clears: bool = False
     last_event: Event | None = None
 
@@ -126,15 +126,14 @@ class _Recorder(msgspec.Struct, gc=False):
         """Let the event change the recorder."""
         if event.type is not EventType.MOVEMENT:
             self.clears = self.before is not None
-            self.events.clear()
+            self.events = ()
             self.first_period = self.last_period = None
         if event.movements.count:
-            self.events.append(event)
+            self.events += (event,)
             first, last = event.movements.periods[0], event.movements.periods[-1]
             self.first_period = first if self.first_period is None else min(first, self.first_period)
             self.last_period = last if self.last_period is None else max(last, self.last_period)
         self.recent[event.id_digest] = event.content_digest
-        self.digests += _PAIR.pack(event.id_digest, event.content_digest)
         if event.revision is not None:
             self.revision = event.revision
         self.last_event = event
@@ -143,13 +142,19 @@ class _Recorder(msgspec.Struct, gc=False):
         """Return the recorder's new state, or None where no event was applied."""
         if self.last_event is None:
             return None
-        spilled = self.before is not None and self.before.spilled
+        before = self.before or RecorderState()
+        spilled, digests = before.spilled, before.digests
+        known = len(digests) // _PAIR.size
+        if len(self.recent) == known + 1:
+            digests += _PAIR.pack(self.last_event.id_digest, self.last_event.content_digest)
+        else:
+            digests += b"".join([_PAIR.pack(*pair) for pair in list(self.recent.items())[known:]])
         if len(self.recent) > RECENT_EVENTS:
             keep = RECENT_EVENTS // 2
             spills.extend(Spill(recorder, *pair) for pair in list(self.recent.items())[:-keep])
-            self.digests = self.digests[-keep * _PAIR.size :]
+            digests = digests[-keep * _PAIR.size :]
             spilled = True
-        after = RecorderState(self.revision, self.digests, spilled, self.first_period, self.last_period)
+        after = RecorderState(self.revision, digests, spilled, self.first_period, self.last_period)
         return RecorderChange(recorder, self.before, after, self.last_event, self.clears)
 
 
@@ -198,11 +203,15 @@ def _decide(
     states: Mapping[RecorderKey, RecorderState],
     spilled: Mapping[RecorderKey, Mapping[int, int]],
 ) -> Outcome | Refusal:
-    of_register = recorders.setdefault(event.register, {})
+    of_register = recorders.get(event.register)
+    if of_register is None:
+        of_register = recorders[event.register] = {}
     recorder = of_register.get(event.recorder)
     if recorder is None:
         key = event.register, event.recorder
-        recorder = of_register[event.recorder] = _open(states.get(key), spilled.get(key, {}))
+        before = states.get(key)
+        recorder = _Recorder() if before is None else _open(before, spilled.get(key, {}))
+        of_register[event.recorder] = recorder
     verdict = recorder.judge(event)
     if verdict is Reason.ID_CONFLICT:
         return refuse(event, verdict, f"id {event.id} was applied before with other content", "id")
@@ -213,11 +222,9 @@ def _decide(
     return verdict
 
 
-def _open(before: RecorderState | None, spilled: Mapping[int, int]) -> _Recorder:
-    if before is None:
-        return _Recorder(None, spilled)
+def _open(before: RecorderState, spilled: Mapping[int, int]) -> _Recorder:
     recent = dict(_PAIR.iter_unpack(before.digests))
-    return _Recorder(before, spilled, before.revision, recent, before.digests, before.first_period, before.last_period)
+    return _Recorder(before, spilled, before.revision, recent, before.first_period, before.last_period)
 
 
 def _plan_register(name: str, recorders: Mapping[str, _Recorder]) -> RegisterPlan:
