@@ -61,13 +61,9 @@ def number_reader(column_type: str, limits: Limits) -> Reader:
 
 @dataclass(frozen=True, slots=True)
 class PlainNumber:
-    """Patterns of numbers that a column takes without a second look: canonical ones, and with zeros at their end too.
-
-    Neither matches a zero with a sign. Integers are those that surely fit their type.
-    """
+    """The pattern of numbers in canonical spelling that a column surely takes, and how many decimals it keeps."""
 
     canonical: str
-    plain: str
     max_decimals: int
 
 
@@ -78,12 +74,9 @@ def plain_number(column_type: str, limits: Limits) -> PlainNumber:
         shape = _Shape(column_type, surely, 0, limits.max_digits)
     else:
         shape = _shape_of(column_type, limits)
-    whole, most = _plain_whole(shape), shape.max_decimals
-    if not most:
-        return PlainNumber(f"(?:-(?!0))?{whole}", f"(?:-(?!0))?{whole}", 0)
-    canonical = rf"(?:-(?!0(?!\.)))?{whole}(?:\.[0-9]{{1,{most}}}+(?<!0))?"
-    plain = rf"(?:-(?!0(?:\.0++)?(?![.0-9])))?{whole}(?:\.[0-9]{{1,{most}}})?"
-    return PlainNumber(canonical, plain, most)
+    most = shape.max_decimals
+    decimals = rf"(?:\.[0-9]{{1,{most}}}+(?<!0))?" if most else ""
+    return PlainNumber(rf"(?:-(?!0(?!\.)))?{_plain_whole(shape)}{decimals}", most)
 
 
 def _plain_whole(shape: _Shape) -> str:

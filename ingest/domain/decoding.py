@@ -48,7 +48,7 @@ class Decoder:
         return self._plain.read(message) or self.decode_carefully(message)
 
     def decode_carefully(self, message: Message) -> Event | Refusal:
-        """The same, however unusual the record is; 20 times as slow, and the judge of what is an event."""
+        """The same, however unusual the record is: slower, and the judge of what is an event."""
         document: dict[str, object] = {}
         try:
             if message.value is None:

@@ -253,6 +253,10 @@ def test_usual_events_are_plain(register: Register, data: st.DataObject) -> None
 
 
 @example(number="1" * 5000)
+@example(number="1." + "0" * 1100)
+@example(number="-1.5" + "0" * 1100)
+@example(number="0.1" + "0" * 29)
+@example(number="0.1" + "0" * 32)
 @given(number=st.from_regex(r"-?[0-9]{1,40}(\.[0-9]{0,40})?([eE][-+]?[0-9]{1,3})?", fullmatch=True))
 def test_numbers_in_every_spelling(number: str) -> None:
     """As a JSON number and as a string, for every resource of every register."""
