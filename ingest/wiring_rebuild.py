@@ -5,14 +5,20 @@ from collections.abc import Callable
 
 from ingest import wiring
 from ingest.domain.decoding import Decoding
+from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Register
+from ingest.domain.tracing import Traced, may_be_of, trace
 from ingest.kafka.broker_errors import Troubles
 from ingest.kafka.options import consumer_config
 from ingest.kafka.replaying import TopicReader
 from ingest.postgres import migrations
 from ingest.postgres.rebuilding import RebuildStore
+from ingest.postgres.registers import read_registry
+from ingest.postgres.status import read_positions
 from ingest.rebuilder import Rebuilder, RebuilderLimits
 from ingest.settings import Settings
+
+_POLL_S = 0.1
 
 
 def build_rebuilder(
@@ -29,17 +35,50 @@ def build_rebuilder(
         retry_max_ms=settings.retry_max_ms,
     )
     store = RebuildStore(access, register, settings.group, wiring.worker_name(), declaration, settings.rebuild_hold_ms)
+    reader = topic_reader(settings, f"{settings.group}:rebuild:{register}")
+    decoding = Decoding(settings.limits(), wiring.framed_reader(settings))
+    return Rebuilder(reader, store, decoding, wiring.SteadyClock(), limits, report)
+
+
+def trace_recorder(
+    settings: Settings, recorder: str, register: str | None, report: Callable[[str, int, int], None]
+) -> list[Traced]:
+    """Read the group's topics up to its positions, and return the events of a document with what became of them."""
+    access = wiring.database(settings)
+    registry = read_registry(access)
+    names = wiring.choose_registers(settings, [register] if register else [])
+    decode = Decoding(settings.limits(), wiring.framed_reader(settings))
+    ends = {TopicPartition(p.topic, p.partition): p.next_offset for p in read_positions(access, settings.group)}
+    reader = topic_reader(settings, f"{settings.group}:explain")
+    items = []
+    try:
+        starts = {bound.topic_partition: bound.low for bound in reader.bounds(sorted(ends))}
+        spans = {tp: (low, ends[tp]) for tp, low in starts.items() if low < ends[tp]}
+        reader.open(spans)
+        total = sum(end - start for start, end in spans.values())
+        done = 0
+        while not reader.is_done():
+            messages = reader.read(settings.batch_max_events, _POLL_S)
+            items += [decode(registry, message) for message in messages if may_be_of(message, recorder)]
+            done += len(messages)
+            report("reading the topic", done, total)
+    finally:
+        reader.close()
+    items.sort(key=lambda item: (item.message.topic, item.message.partition, item.message.offset))
+    return trace(items, names, recorder)
+
+
+def topic_reader(settings: Settings, group: str) -> TopicReader:
+    """Return a consumer that joins no group; brokers know it by this one's name."""
     config = consumer_config(
         settings.kafka_bootstrap_servers,
-        f"{settings.group}:rebuild:{register}",
+        group,
         "classic",
         settings.session_timeout_ms,
         settings.max_poll_interval_ms,
         settings.kafka_options,
     )
-    reader = TopicReader(config, wiring.bounds_reader(settings), Troubles(time.monotonic))
-    decoding = Decoding(settings.limits(), wiring.framed_reader(settings))
-    return Rebuilder(reader, store, decoding, wiring.SteadyClock(), limits, report)
+    return TopicReader(config, wiring.bounds_reader(settings), Troubles(time.monotonic))
 
 
 def discard_rebuild(settings: Settings, register: str) -> bool:

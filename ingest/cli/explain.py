@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from ingest import wiring
+from ingest import wiring, wiring_rebuild
 from ingest.cli.common import output, settings_for, visible
+from ingest.cli.progress import counting
 
 MOST = 1000
+
+_FROM_TOPIC = "--from-topic"
+"""What the database says of itself when the topic knows more."""
 
 _GRAINS = ("day", "month", "year")
 
@@ -21,12 +26,24 @@ def explain(
     register: Annotated[
         str | None, typer.Option(help="Look in this register only; in all, when none is named.")
     ] = None,
+    from_topic: Annotated[
+        bool,
+        typer.Option(
+            "--from-topic", help="Read the topics as well: shows duplicates and stale events, which no table has."
+        ),
+    ] = False,
     most: Annotated[int, typer.Option(min=0, max=1_000_000, help="List at most so many movements and cells.")] = MOST,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show a document's events, dead letters and movements, and the numbers they are in. Exit code 1 when unknown."""
-    settings = settings_for("postgres_dsn")
+    settings = settings_for("postgres_dsn", *["kafka_bootstrap_servers"] * from_topic)
     found = wiring.explain(settings, recorder, register, most)
+    if from_topic:
+        with counting(f"explaining {visible(recorder)}") as report:
+            traced = wiring_rebuild.trace_recorder(settings, recorder, register, report)
+        for each in found:
+            each["in_topic"] = [asdict(event) for event in traced if event.register == each["register"]]
+            each["not_known"] = [what for what in each["not_known"] if _FROM_TOPIC not in what]
     if as_json:
         typer.echo(json.dumps(found, default=str, indent=2))
     elif not found:
@@ -44,6 +61,7 @@ def _print(found: Mapping[str, Any]) -> None:
         f"{visible(found['recorder'])} in {found['register']}: {found['events_applied']:,} events applied{revision}"
     )
     _print_rows("event", [_event(event) for event in found["events"]])
+    _print_rows("in the topic", [_traced(event) for event in found.get("in_topic", ())])
     letters = [_letter(letter) for letter in found["dead_letters"]]
     _print_rows("dead letter", letters)
     _print_rows("movement", [_movement(movement) for movement in found["movements"]])
@@ -64,6 +82,11 @@ def _event(event: Mapping[str, Any]) -> dict[str, str]:
         # Batches of long ago are added up to one row, and lose their time.
         "at": event["committed_at"] or "-",
     }
+
+
+def _traced(event: Mapping[str, Any]) -> dict[str, str]:
+    outcome = " ".join(part for part in (event["outcome"], event["reason"]) if part)
+    return {"where": _place(event), "id": event["event_id"] or "-", "outcome": outcome}
 
 
 def _letter(letter: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import pty
 import select
 import subprocess
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,11 @@ def test_progress_is_shown_on_a_terminal(damaged: Shop) -> None:
         (["verify", "nowhere"], "register nowhere does not exist; there are: stock"),
         (["rebuild", "stock", "nowhere"], "register nowhere does not exist; there are: stock"),
         (["rebuild", "--cell", "1"], "--cell is the key of a cell in one register: name that register"),
+        (["rebuild", "--dry-run"], "--dry-run: only a rebuild from the topic has that; say --from-topic"),
+        (["rebuild", "--from-topic"], "one register at a time is rebuilt from its topic: name it, and no cell of it"),
+        (["rebuild", "--from-topic", "stock", "--cell", "1"], "one register at a time is rebuilt from its topic"),
+        (["rebuild", "--from-topic", "stock"], "kafka_bootstrap_servers is not set"),
+        (["rebuild", "--discard", "nowhere"], "register nowhere does not exist; there are: stock"),
         (["partitions", "--detach-older-than=-1 year"], "register stock: p_older_than is -1 years, p_most is 1"),
         (["partitions", "--create-ahead=soon"], 'invalid input syntax for type interval: "soon"'),
     ],
@@ -122,6 +128,25 @@ def test_what_cannot_be_done_is_one_message(shop: Shop, arguments: list[str], me
     done = tally(shop.database, *arguments).check(2)
     assert f"tallystream: {message}" in done.err
     assert (done.out, "Traceback" in done.err) == ("", False)
+
+
+def test_a_rebuild_from_the_topic_is_given_up(shop: Shop) -> None:
+    """Its shadow goes, whoever began it; without one nothing happens."""
+    shop.rows("SELECT _begin_rebuild('stock', 'tallystream', NULL)")
+    assert tally(shop.database, "rebuild", "stock", "--discard").check().out == "stock: the rebuild was given up\n"
+    again = tally(shop.database, "rebuild", "stock", "--discard").check().out
+    assert again == "stock: no rebuild from the topic is under way\n"
+    assert shop.ask("SELECT count(*) FROM _registers") == 1
+
+
+def test_another_declaration_has_to_be_of_that_register(shop: Shop, tmp_path: Path) -> None:
+    """Before anything is begun."""
+    file = tmp_path / "other.toml"
+    file.write_text('[register.other]\nkind = "balance"\ndimensions = {a = "int"}\nresources = {b = "int"}\n')
+    kafka = {"TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+    done = tally(shop.database, "rebuild", "stock", "--from-topic", "--declaration", str(file), **kafka).check(2)
+    assert "other.toml does not declare register stock" in done.err
+    assert shop.ask("SELECT count(*) FROM _rebuilds") == 0
 
 
 def test_time_is_bounded_by_a_setting(shop: Shop) -> None:

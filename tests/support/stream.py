@@ -127,7 +127,10 @@ class Stream:
     def read(self) -> int:
         """How many records the positions have passed, in all partitions."""
         with self.database.connect() as connection:
-            row = connection.execute("SELECT coalesce(sum(next_offset), 0)::int FROM accum._positions").fetchone()
+            row = connection.execute(
+                "SELECT coalesce(sum(next_offset), 0)::int FROM accum._positions WHERE consumer_group = %s",
+                [self.env["TALLYSTREAM_GROUP"]],
+            ).fetchone()
         return int(row[0]) if row else 0
 
     def end(self) -> int:
