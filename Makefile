@@ -78,6 +78,16 @@ fuzz: $(VENV)/.dev  ## a fuzzer against the decoder, with atheris (SECONDS=60; I
 	@$(PIP) install --quiet --require-hashes --requirement requirements/fuzz.lock
 	@$(BIN)/python -m tests.fuzzing $(or $(INPUT),$(SECONDS),60)
 
+.PHONY: network
+network: $(VENV)/.dev  ## a slow, silent and cut network, and leaders that die, at length (needs Go)
+	$(say) 'pytest: the network'
+	@TALLYSTREAM_TEST_LONG=1 $(PYTEST) tests/acceptance/test_network*.py tests/acceptance/test_kafka_leaders.py $(PYTEST_ARGS)
+
+.PHONY: torture
+torture: $(VENV)/.dev  ## real servers and processes, killed and frozen at random (SECONDS=120 SEED=1)
+	$(say) 'torture'
+	@$(BIN)/python -m tests.torture --seconds $(or $(SECONDS),120) $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: $(VENV)/.dev  ## figures, not tests (BENCH="stream-hot --factor 0.1 --json FILE" chooses; BENCH=--list names the rows)
 	$(say) 'benchmarks $(BENCH)'

@@ -48,6 +48,10 @@ from ingest.worker import Worker, WorkerLimits
 LOOK_TIMEOUT_MS = 5_000
 
 
+# The server's own limits come first, and say more.
+_ANSWER_SLACK_MS = 5_000
+
+
 def database(settings: Settings) -> Database:
     """Return the access to PostgreSQL; nothing is opened yet."""
     dsn = settings.postgres_dsn.get_secret_value()
@@ -210,7 +214,7 @@ def list_moves(settings: Settings, most: int) -> list[moving.RecordedMove]:
 
 def build_worker(settings: Settings) -> Worker:
     """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
-    access = database(settings)
+    access = replace(database(settings), answer_timeout_ms=settings.statement_timeout_ms + _ANSWER_SLACK_MS)
     migrations.check(access)
     store = BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row)
     decoding = Decoding(settings.limits(), framed_reader(settings))

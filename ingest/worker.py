@@ -277,6 +277,7 @@ class Worker:
     def _is_committed(self, batch: Batch) -> bool:
         """Ask the positions after a failure: the reply to a COMMIT may have been lost, or the server replaced."""
         standing = self._store.standing(batch)
+        _log.info("it was unknown what became of a batch", standing=standing.value)
         if standing is Standing.FENCED:
             message = "its positions were moved while its outcome was unknown"
             raise FencedError(message)

@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from ingest.errors import DataError, MigrationError, OperatorError, SettingsError, TallystreamError, TransientError
+from ingest.postgres.listening import ListeningConnection
 from ingest.postgres.statements import compose
 
 Connection: TypeAlias = psycopg.Connection[tuple[object, ...]]
@@ -39,8 +40,10 @@ class Database:
     lock_timeout_ms: int = 10_000
     maintenance_timeout_ms: int = 3_600_000
     application_name: str = "tallystream"
+    # None where statements may take as long as they like.
+    answer_timeout_ms: int | None = None
     # Another class may watch what is sent, or have it fail.
-    connection_class: type[Connection] = psycopg.Connection
+    connection_class: type[Connection] = ListeningConnection
 
     @property
     def limits(self) -> dict[str, int]:
@@ -87,6 +90,8 @@ class Database:
         # Said in every BEGIN, because a role may default to something else: a statement here has to see what was
         # committed while it waited for a lock.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if self.answer_timeout_ms is not None and isinstance(connection, ListeningConnection):
+            connection.answer_within_s = self.answer_timeout_ms / 1000
         try:
             connection.execute(self.compose("speak_iso"))
         except BaseException:

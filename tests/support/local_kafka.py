@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised},CONTROLLER://127.0.0.1:{controller}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
@@ -63,35 +64,88 @@ broker.heartbeat.interval.ms=1000
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What makes a broker one of several: its number, its controller's port, all controllers, and their cluster."""
+
+    node: int
+    controller_port: int
+    voters: str
+    uuid: str
+
+
+# What differs from a single broker. A later line counts.
+REPLICATED = """\
+controller.quorum.voters={voters}
+node.id={node}
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"""
+
+
 class LocalKafka:
     """One broker in a temporary folder, on two ports that stay its own."""
 
-    def __init__(self, properties: str = PROPERTIES) -> None:
+    def __init__(
+        self,
+        properties: str = PROPERTIES,
+        port: int | None = None,
+        advertised_port: int | None = None,
+        member: Membership | None = None,
+    ) -> None:
+        """A port that was chosen before, and the one that clients are told: a way to the broker through something."""
         self.folder = Path(tempfile.mkdtemp(prefix="ts-kafka-"))
         self._data = self.folder / "data"
         self._properties = self.folder / "server.properties"
         self._broker_port, controller = free_ports(2)
-        self._properties.write_text(
-            properties.format(broker=self._broker_port, controller=controller, data=self._data), encoding="utf-8"
+        self._broker_port = port or self._broker_port
+        properties = properties.format(
+            broker=self._broker_port,
+            advertised=advertised_port or self._broker_port,
+            controller=member.controller_port if member else controller,
+            data=self._data,
         )
+        self._member = member
+        if member is not None:
+            alone = next(line for line in properties.splitlines() if line.startswith("controller.quorum.bootstrap"))
+            properties = properties.replace(f"{alone}\n", "") + REPLICATED.format(
+                voters=member.voters, node=member.node
+            )
+        self._properties.write_text(properties, encoding="utf-8")
         self._server: Server | None = None
 
     @property
     def bootstrap_servers(self) -> str:
         return f"127.0.0.1:{self._broker_port}"
 
+    @property
+    def pid(self) -> int:
+        """Of the broker that was started last."""
+        assert self._server is not None
+        return self._server.pid
+
     def start(self) -> None:
         """Returns when the broker answers requests; a log line would be too early."""
-        if not (self._data / "meta.properties").exists():
-            self._format(*_archive_flags())
-        server = self._server = Server(
-            ["java", *BROKER_FLAGS, *_archive_flags(), "-cp", _class_path(), "kafka.Kafka", self._properties],
-            self.folder / "log",
-        )
+        server = self.launch()
         wait_until_it_answers(self.bootstrap_servers, given_up=lambda: not server.running)
         if not server.running:
             message = f"Kafka does not start; the end of its log:\n{server.last_lines()}"
             raise RuntimeError(message)
+
+    def launch(self) -> Server:
+        """Begin to start it."""
+        if not (self._data / "meta.properties").exists():
+            self._format(*_archive_flags())
+        self._server = Server(
+            ["java", *BROKER_FLAGS, *_archive_flags(), "-cp", _class_path(), "kafka.Kafka", self._properties],
+            self.folder / "log",
+        )
+        return self._server
 
     def stop(self) -> None:
         """SIGTERM: the broker leaves in order."""
@@ -112,8 +166,8 @@ class LocalKafka:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _format(self, *flags: str) -> None:
-        uuid = f"T{secrets.token_urlsafe(16)[1:]}"  # 22 characters; the tool takes a leading dash for an option
-        arguments = ("format", "--standalone", "-t", uuid, "-c", str(self._properties))
+        uuid, alone = (self._member.uuid, ()) if self._member else (new_uuid(), ("--standalone",))
+        arguments = ("format", *alone, "-t", uuid, "-c", str(self._properties))
         java = ["java", *FORMAT_FLAGS, *flags, "-Dlog4j2.level=ERROR", "-cp", _class_path()]
         done = subprocess.run(
             [*java, STORAGE_TOOL, *arguments],
@@ -127,6 +181,11 @@ class LocalKafka:
         if done.returncode:
             message = f"{STORAGE_TOOL} {arguments}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
             raise RuntimeError(message)
+
+
+def new_uuid() -> str:
+    """22 characters; the tool takes a leading dash for an option."""
+    return f"T{secrets.token_urlsafe(16)[1:]}"
 
 
 def missing() -> str | None:

@@ -64,6 +64,12 @@ class LocalPostgres:
         """The administrator's, through the socket."""
         return make_conninfo(host=str(self.folder), port=self.port, user=ADMIN, dbname="postgres")
 
+    @property
+    def pid(self) -> int:
+        """Of the server that was started last."""
+        assert self._server is not None
+        return self._server.pid
+
     def start(self) -> None:
         """Returns when the server answers; after a kill that is when it has recovered."""
         for _ in range(STARTUP_ATTEMPTS):

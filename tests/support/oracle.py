@@ -41,14 +41,14 @@ class Recorder:
     revision: int | None = None
     lines: list[tuple[datetime, Object]] = field(default_factory=list)
 
-    def hear(self, event: Object) -> str:
+    def hear(self, event: Object, register: Register) -> str:
         """What becomes of an event that makes sense by itself."""
         revision = event.get("revision")
         lines = [
             (datetime.fromisoformat(line.get("period") or event["period"]), line) for line in event.get("movements", [])
         ]
         # What it means, not how it is written: a line's own period may be the document's, in another offset.
-        values = [(at, _values(REGISTERS[event["register"]], line)) for at, line in lines]
+        values = [(at, _values(register, line)) for at, line in lines]
         content = (event["type"], revision, values)
         if event["id"] in self.contents:
             return "duplicate" if self.contents[event["id"]] == content else "id_conflict"
@@ -72,6 +72,7 @@ class Oracle:
     outcomes: Counter[str] = field(default_factory=Counter)
     # Ids of events that only the database can refuse, such as one with which a sum outgrows its type.
     overflowing: frozenset[str] = frozenset()
+    registers: Mapping[str, Register] = field(default_factory=lambda: REGISTERS)
 
     def read(self, value: bytes) -> None:
         try:
@@ -79,12 +80,12 @@ class Oracle:
         except ValueError:
             self.outcomes["not_json"] += 1
         else:
-            self.outcomes[self._refusal(event) or self.recorders[event["register"], event["recorder"]].hear(event)] += 1
+            self.outcomes[self._refusal(event) or self._hear(event)] += 1
 
     def movements(self, register: str) -> Counter[Cell]:
         """Recorder, period, dimensions and resources of every line."""
         return Counter(
-            (recorder, period, *_values(REGISTERS[register], line))
+            (recorder, period, *_values(self.registers[register], line))
             for (owner, recorder), heard in self.recorders.items()
             if owner == register
             for period, line in heard.lines
@@ -92,7 +93,7 @@ class Oracle:
 
     def sums(self, register: str, start: Callable[[date], date | None]) -> Sums:
         """Sums by cell and period that did not come to nothing; `start` names a day's period, None for all time."""
-        declared = REGISTERS[register]
+        declared = self.registers[register]
         width = len(declared.dimensions)
         sums: Sums = {}
         for _, period, *values in self.movements(register).elements():
@@ -102,11 +103,15 @@ class Oracle:
             sums[key] = tuple(a + b for a, b in zip(before, values[width:], strict=True))
         return {key: value for key, value in sums.items() if any(value)}
 
+    def _hear(self, event: Object) -> str:
+        register, recorder = event["register"], event["recorder"]
+        return self.recorders[register, recorder].hear(event, self.registers[register])
+
     def _refusal(self, event: Object) -> str | None:
         """The reason why an event makes no sense: one for each blunder above, in the decoder's order."""
         if not isinstance(event["id"], str):
             return "wrong_type"
-        if event["register"] not in REGISTERS:
+        if event["register"] not in self.registers:
             return "unknown_register"
         if event["type"] == "unpost":
             return "unexpected_key" if "movements" in event else None

@@ -8,6 +8,7 @@ with Proxy(dsn) as proxy:
 import contextlib
 import socket
 import threading
+from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 # As it is sent; READ COMMITTED in a BEGIN is not meant.
 COMMIT: Final = b"COMMIT\0"
+# How the server says that a transaction is over.
+ENDS: Final = (b"COMMIT\0", b"ROLLBACK\0")
 CHUNK: Final = 65536
 CONNECT_TIMEOUT_S: Final = 10
 
@@ -26,6 +29,13 @@ class Cut(Enum):
 
     BEFORE = auto()
     AFTER = auto()
+
+
+@dataclass(slots=True)
+class Silence:
+    """Nothing is told to a client any more once there is an answer after which its connection breaks."""
+
+    until: tuple[bytes, ...] = ()
 
 
 class Proxy:
@@ -68,12 +78,16 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = self._connect()
+                try:
+                    server = self._connect()
+                except OSError:
+                    # The server is away: nobody answers here either.
+                    close(client)
+                    continue
                 self._sockets += [client, server]
-                answers = threading.Event()
-                answers.set()
-                threading.Thread(target=self._to_server, args=(client, server, answers), daemon=True).start()
-                threading.Thread(target=_to_client, args=(server, client, answers), daemon=True).start()
+                silence = Silence()
+                threading.Thread(target=self._to_server, args=(client, server, silence), daemon=True).start()
+                threading.Thread(target=_to_client, args=(server, client, silence), daemon=True).start()
 
     def _connect(self) -> socket.socket:
         if self._host.startswith("/"):
@@ -82,7 +96,7 @@ class Proxy:
             return server
         return socket.create_connection((self._host, self._port), CONNECT_TIMEOUT_S)
 
-    def _to_server(self, client: socket.socket, server: socket.socket, answers: threading.Event) -> None:
+    def _to_server(self, client: socket.socket, server: socket.socket, silence: Silence) -> None:
         with contextlib.suppress(OSError):
             while data := client.recv(CHUNK):
                 where = self._cut_in(data)
@@ -90,7 +104,7 @@ class Proxy:
                     break
                 if where is Cut.AFTER:
                     # The answer means that the server is through; nobody hears it.
-                    answers.clear()
+                    silence.until = ENDS if COMMIT in data else (b"",)
                 server.sendall(data)
         close(client)
         close(server)
@@ -107,12 +121,17 @@ class Proxy:
             return where
 
 
-def _to_client(server: socket.socket, client: socket.socket, answers: threading.Event) -> None:
+def _to_client(server: socket.socket, client: socket.socket, silence: Silence) -> None:
+    unheard = b""
     with contextlib.suppress(OSError):
         while data := server.recv(CHUNK):
-            if not answers.is_set():
+            if not silence.until:
+                client.sendall(data)
+                continue
+            # Answers to what was sent before come first; to close at once would take the message itself away.
+            unheard += data
+            if any(end in unheard for end in silence.until):
                 break
-            client.sendall(data)
     close(client)
     close(server)
 

