@@ -67,8 +67,15 @@ simulate: $(VENV)/.dev  ## simulated lives of workers full of mishaps (SEEDS=100
 	$(say) 'simulation'
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1) $(if $(SEED),--seed $(SEED))
 
+.PHONY: go-programs
+go-programs: $(VENV)/.dev  ## what tests need of Go: Helm, kubectl-validate, the Compose loader (once: some minutes)
+	$(say) 'Helm, kubectl-validate, the Compose loader'
+	@$(BIN)/python -m tests.support.go_programs
+
 .PHONY: test-helm
 test-helm: $(VENV)/.dev  ## the chart on a real Kubernetes API server, which Go builds first (once: 10 minutes)
+	$(say) 'Helm, kube-apiserver, etcd'
+	@$(BIN)/python -m tests.support.go_programs cluster
 	$(say) 'pytest: install, upgrade, rollback and uninstall'
 	@$(PYTEST) tests/deploy/helm_release.py $(PYTEST_ARGS)
 

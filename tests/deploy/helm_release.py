@@ -16,8 +16,10 @@ import yaml
 
 from ingest import __version__
 from tests.support.chart import CHART, RELEASE, VALUES, Object, of_kind, pods, render
-from tests.support.go_programs import custom_resource_definitions, helm
+from tests.support.go_programs import NEEDS_GO, custom_resource_definitions, helm
 from tests.support.kubernetes import KINDS, ApiError, Cluster, Finisher
+
+pytestmark = NEEDS_GO
 
 NAMESPACE = "shop"
 OLD = "0.0.1"

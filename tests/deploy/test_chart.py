@@ -12,6 +12,7 @@ import yaml
 from ingest import __version__
 from ingest.domain.declarations import read_declarations
 from ingest.kafka.options import check_options
+from ingest.observability.metrics import WORKER
 from ingest.settings import Settings, load_settings
 from tests.support.chart import (
     CHART,
@@ -27,14 +28,13 @@ from tests.support.chart import (
     run_helm,
     template,
 )
-from tests.support.go_programs import custom_resource_definitions, kubectl_validate
-from tests.support.go_programs import missing as go_is_missing
+from tests.support.go_programs import NEEDS_GO, custom_resource_definitions, kubectl_validate
 
 FULL, MINIMAL, TRIAL = (CHART / "ci" / f"{name}-values.yaml" for name in ("full", "minimal", "trial"))
 KUBERNETES_VERSIONS = ("1.25", "1.30")
 DSN = "postgresql://tallystream_ingest@postgres/shop"
 
-pytestmark = pytest.mark.skipif(bool(go_is_missing()), reason=str(go_is_missing()))
+pytestmark = NEEDS_GO
 
 each_set = pytest.mark.parametrize("values", VALUES, ids=lambda path: path.name.removesuffix("-values.yaml"))
 
@@ -252,6 +252,8 @@ def test_autoscaling_watches_the_consumers_own_topics() -> None:
         'sum(max by (topic, partition) (tallystream_lag_records{namespace="shop", topic=~"till[.]events"}))'
     )
     assert only["authenticationRef"] == {"name": "keda-prometheus"}
+    (lag,) = [metric for metric in WORKER if metric.name == "tallystream_lag_records"]
+    assert lag.labels == ("topic", "partition")
 
 
 def test_rules_and_dashboard_are_the_files_themselves() -> None:

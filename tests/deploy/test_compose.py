@@ -13,12 +13,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ingest.settings import load_settings
 from tests.support.downloads import ROOT
-from tests.support.go_programs import compose_config
-from tests.support.go_programs import missing as go_is_missing
+from tests.support.go_programs import NEEDS_GO, compose_config
 from tests.support.local_kafka import FORMAT_FLAGS, STORAGE_TOOL, _class_path
 from tests.support.local_kafka import missing as kafka_is_missing
 from tests.support.local_postgres import LocalPostgres
 from tests.support.program import run_tallystream
+from tests.support.prometheus import Tools
 from tests.support.versions import KAFKA_IMAGE, POSTGRES_IMAGE
 
 Project = dict[str, Any]
@@ -26,7 +26,7 @@ Project = dict[str, Any]
 FILE = ROOT / "docker-compose.yml"
 OURS = ("migrate", "registers", "consumer", "compactor", "load")
 
-pytestmark = pytest.mark.skipif(bool(go_is_missing()), reason=str(go_is_missing()))
+pytestmark = NEEDS_GO
 
 
 def _load(file: Path = FILE, profile: str = "*") -> Project:
@@ -139,6 +139,16 @@ def test_prometheus_and_grafana_look_where_the_program_is(services: dict[str, An
     assert f"TALLYSTREAM_HTTP_PORT={discovery['port']}" in (ROOT / "Dockerfile").read_text()
     (source,) = yaml.safe_load((ROOT / "docker" / "grafana" / "datasource.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
+
+
+def test_prometheus_takes_its_settings(prometheus_tools: Tools, tmp_path: Path) -> None:
+    """And the rules with them, where Compose mounts them."""
+    text = (ROOT / "docker" / "prometheus.yml").read_text(encoding="utf-8")
+    assert "/etc/prometheus/rules.yml" in text
+    assert "./helm/tallystream/files/alerts.yaml:/etc/prometheus/rules.yml:ro" in FILE.read_text(encoding="utf-8")
+    rules = ROOT / "helm" / "tallystream" / "files" / "alerts.yaml"
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/rules.yml", str(rules)), encoding="utf-8")
+    assert "SUCCESS" in prometheus_tools.check("check", "config", tmp_path / "prometheus.yml")
 
 
 def test_kafka_understands_its_settings(services: dict[str, Any], tmp_path: Path) -> None:
