@@ -147,7 +147,8 @@ class _RegisterReader:
         keys = len(rows) * self._width + own_periods
         if value.count(b":") != keys + text.count(":") + recorder.count(":") + _colons(event):
             return None
-        movements = self._movements(rows, text, event.period or None, own_periods)
+        written = event.period if isinstance(event.period, str) else None
+        movements = self._movements(rows, text, written, own_periods)
         if movements is None:
             return None
         revision = event.revision if type(event.revision) is int else None

@@ -279,6 +279,19 @@ def test_a_colon_that_is_hidden_hides_no_key() -> None:
     assert agree(record(good.replace('"register":"inventory"', '"id":"a:b"'))) == 0
 
 
+@pytest.mark.parametrize("odd", ['""', "null", "0", "[]", '" "', '"x"'])
+@pytest.mark.parametrize("key", ["id", "type", "register", "recorder", "revision", "period", "movements"])
+@pytest.mark.parametrize("kind", ["movement", "repost", "unpost"])
+def test_every_key_of_an_event_may_be_odd(kind: str, key: str, odd: str) -> None:
+    """What is empty is not taken for what is absent, whether movements need the key or not."""
+    line = {**EVENT["movements"][0], "period": "2026-04-18T10:00:00Z"}
+    for lines in ([], [line], [EVENT["movements"][0]]):
+        document = {**EVENT, "type": kind, "movements": lines}
+        without = {name: value for name, value in document.items() if name != key}
+        agree(record(without))
+        agree(record(f'{json.dumps(without)[:-1]}, "{key}": {odd}}}'))
+
+
 def test_events_are_compared_as_a_whole() -> None:
     """The comparison above would notice a difference in anything."""
     event = PLAIN[LIMITS].read(record(EVENT))
