@@ -14,14 +14,12 @@ from typing import Any
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
 from ingest.domain import moves
-from ingest.domain.applying import Applied
+from ingest.domain.applying import Applied, Store
 from ingest.domain.batches import BatchLimits
 from ingest.domain.decoding import Decoder, Decoding
 from ingest.domain.framing import ReadFramed, refuse_framed
-from ingest.domain.health import compactor_health, worker_health
 from ingest.domain.moves import Move, Wish
 from ingest.domain.positions import LogBounds, TopicPartition
-from ingest.domain.progress import Progress, Tally
 from ingest.domain.registers import Register
 from ingest.domain.status import Status, describe_position
 from ingest.errors import RegisterError
@@ -30,23 +28,15 @@ from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.dead_letters import DeadLetterProducer
 from ingest.kafka.options import admin_config, consumer_config, producer_config
 from ingest.kafka.schema_registry import schema_reader
-from ingest.observability.lookout import Lookout
-from ingest.observability.metrics import COMPACTOR, WORKER
-from ingest.observability.monitor import Monitor
-from ingest.observability.status import compactor_status, worker_status
 from ingest.postgres import care, dead_letters, explaining, migrations, moving, registers
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.compacting import DeltaStore, read_pending
 from ingest.postgres.connections import Database, check_dsn
 from ingest.postgres.contention import ContentionWatch
 from ingest.postgres.housekeeping import Housekeeper
-from ingest.postgres.overview import Overlook
 from ingest.postgres.status import read_positions, read_streaks
 from ingest.settings import Settings
 from ingest.worker import Worker, WorkerLimits
-
-LOOK_TIMEOUT_MS = 5_000
-
 
 # The server's own limits come first, and say more.
 _ANSWER_SLACK_MS = 5_000
@@ -212,13 +202,13 @@ def list_moves(settings: Settings, most: int) -> list[moving.RecordedMove]:
     return moving.list_moves(database(settings), settings.group, most)
 
 
-def build_worker(settings: Settings) -> Worker:
+def build_worker(settings: Settings, around: Callable[[Store], Store] = lambda store: store) -> Worker:
     """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
     access = replace(database(settings), answer_timeout_ms=settings.statement_timeout_ms + _ANSWER_SLACK_MS)
     migrations.check(access)
     store = BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row)
     decoding = Decoding(settings.limits(), framed_reader(settings))
-    return Worker(build_source(settings), store, decoding, SteadyClock(), worker_limits(settings), Threads())
+    return Worker(build_source(settings), around(store), decoding, SteadyClock(), worker_limits(settings), Threads())
 
 
 def build_compactor(settings: Settings) -> Compactor:
@@ -241,49 +231,6 @@ def build_compactor(settings: Settings) -> Compactor:
     watch = ContentionWatch(bounded, settings.auto_high_write_waits)
     every = [Chore("switched", settings.auto_high_write_sample_ms, watch.step), *chores(settings, Housekeeper(access))]
     return Compactor(DeltaStore(bounded), every, SteadyClock(), limits)
-
-
-def watch_worker(settings: Settings, worker: Worker, lines_dropped: Callable[[], int]) -> Monitor[Progress]:
-    """Return what serves a worker's health, metrics and status."""
-    clock, timeout_s = SteadyClock(), settings.live_timeout_ms / 1000
-    about = {"name": worker_name(), "group": settings.group, "topics": list(settings.topics)}
-    return Monitor(
-        worker.progress,
-        WORKER,
-        lambda work, up: worker_health(work, postgres_up=up, now=clock.now(), live_timeout_s=timeout_s),
-        lambda moment: worker_status(moment, about),
-        Lookout(overlook(settings)),
-        (settings.http_host, settings.http_port),
-        lines_dropped,
-    )
-
-
-def watch_compactor(settings: Settings, compactor: Compactor, lines_dropped: Callable[[], int]) -> Monitor[Tally]:
-    """Return what serves a compactor's health, metrics and status."""
-    clock, timeout_s = SteadyClock(), settings.live_timeout_ms / 1000
-    about = {"name": worker_name()}
-    return Monitor(
-        compactor.tally,
-        COMPACTOR,
-        lambda work, up: compactor_health(work, postgres_up=up, now=clock.now(), live_timeout_s=timeout_s),
-        lambda moment: compactor_status(moment, about),
-        Lookout(overlook(settings), always=True),
-        (settings.http_host, settings.http_port),
-        lines_dropped,
-    )
-
-
-def overlook(settings: Settings) -> Overlook:
-    """Return what asks PostgreSQL how it is; it waits no longer than an answer is worth."""
-    access = database(settings)
-    return Overlook(
-        replace(
-            access,
-            connect_timeout_ms=min(access.connect_timeout_ms, LOOK_TIMEOUT_MS),
-            statement_timeout_ms=min(access.statement_timeout_ms, LOOK_TIMEOUT_MS),
-            lock_timeout_ms=min(access.lock_timeout_ms, LOOK_TIMEOUT_MS),
-        )
-    )
 
 
 def chores(settings: Settings, housekeeper: Housekeeper) -> list[Chore]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ingest import wiring
+from ingest import wiring, wiring_observability
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
 
 
@@ -19,5 +19,5 @@ def compact(
         if once:
             compactor.drain()
             return
-        with wiring.watch_compactor(settings, compactor, lambda: log.dropped):
+        with wiring_observability.watch_compactor(settings, compactor, lambda: log.dropped):
             compactor.run()

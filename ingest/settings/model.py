@@ -237,6 +237,12 @@ class Settings(BaseModel):
         default=5 * MINUTE, description="Time without a turn of the process's loop after which /live fails."
     )
 
+    tracing: bool = Field(
+        default=False,
+        description="Send a trace of each batch by OTLP over HTTP; OpenTelemetry's own variables say where to, such as"
+        " OTEL_EXPORTER_OTLP_ENDPOINT. Needs the extra `tracing`.",
+    )
+
     # Logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level to log.")
     log_format: Literal["auto", "human", "json"] = Field(

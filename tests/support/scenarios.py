@@ -155,7 +155,6 @@ WITHOUT_TEST: Final = {
     "P2": "waits for torture",
     "P4": "waits for torture",
     "P5": "needs a file system that fails on command",
-    "P6": "needs a file system that fails on command",
     "P7": "needs a file system that fails on command",
     "P11": "a setting of the server, and safe: positions are lost with their events",
     "P15": "takes an hour",
@@ -164,7 +163,6 @@ WITHOUT_TEST: Final = {
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
     "S6": "there are no tenants",
-    "S12": "the endpoint is new",
     "S14": "there are no tenants",
     "O1": "nothing was released that could be upgraded",
     "O2": "waits for failpoints",
@@ -172,7 +170,6 @@ WITHOUT_TEST: Final = {
     "O4": "waits for torture",
     "O7": "takes three days",
     "O9": "a restart reads every secret anew; no test rotates one",
-    "O10": "not tried",
 }
 
 
