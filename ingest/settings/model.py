@@ -116,13 +116,13 @@ class Settings(BaseModel):
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."
     )
     batch_max_events: int = Field(
-        default=5_000, ge=1, le=1_000_000, description="Events after which a batch is applied."
+        default=2_500, ge=1, le=1_000_000, description="Events after which a batch is applied."
     )
     batch_max_bytes: int = Field(
         default=16 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of events after which a batch is applied."
     )
     batch_growth: int = Field(
-        default=5,
+        default=10,
         ge=1,
         le=100,
         description="How many times these movements and events a batch may have when the one before it is still being"

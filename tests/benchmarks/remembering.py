@@ -46,7 +46,7 @@ def measure(stage: Stage, name: str) -> list[Figure]:
         made.pause()
         events = stage.produce(made.topic, backlog(size))
         made.resume()
-        samples = _sample(made.workers[0].pid, max(3.0, SECONDS * min(1.0, stage.factor)))
+        samples = _sample(made.workers[0].pid, max(1.0, SECONDS * min(1.0, stage.factor)))
         made.look_after()
         made.stop()
         with database.connect() as connection:

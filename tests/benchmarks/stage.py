@@ -29,7 +29,7 @@ _MOST_QUEUED = 50_000
 class Stage:
     """The servers, and how much of everything is run: `factor` 1 is what the documentation reports."""
 
-    server: LocalPostgres
+    admin_dsn: str
     databases: Databases
     template: Database
     broker: Broker
@@ -87,7 +87,7 @@ class Stage:
 
     def settle(self) -> None:
         """Nothing of an earlier round is left to be written while the clock runs."""
-        with psycopg.connect(self.server.dsn, autocommit=True) as connection:
+        with psycopg.connect(self.admin_dsn, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
 
 
@@ -103,7 +103,7 @@ def open_stage(factor: float, rounds: int, settings: Mapping[str, str]) -> Itera
         migrate(template.dsn)
         broker = stack.enter_context(running_broker())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
-        yield Stage(server, databases, template, broker, folder, factor, rounds, settings)
+        yield Stage(server.dsn, databases, template, broker, folder, factor, rounds, settings)
 
 
 def describe_machine() -> dict[str, str]:
