@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+BEGIN = "<!-- written by make generate from docs/performance.json -->"
+END = "<!-- end -->"
 UNITS = {"ratio": "", "us": " us", "ms": " ms", "s": " s", "MB": " MB"}
 
 
@@ -84,6 +86,24 @@ def write_figures(path: Path, machine: Mapping[str, str], figures: Sequence[Figu
         ],
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+
+
+def written_anew(page: str, measured: str) -> str:
+    """The page on performance with the machine and the table of the figures that were written as JSON."""
+    document = json.loads(measured)
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    machine = [f"| {name} | {value} |" for name, value in document["machine"].items()]
+    figures = [Figure(**{key: value for key, value in row.items() if key != "verdict"}) for row in document["figures"]]
+    lines = ["| machine | |", "| --- | --- |", *machine, "", "| row | | measured | floor | goal | |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |", *map(_table_row, figures)]
+    return f"{before}{BEGIN}\n\n" + "\n".join(lines) + f"\n\n{END}{after}"
+
+
+def _table_row(figure: Figure) -> str:
+    limits = f"{_number(figure.floor)} | {_number(figure.goal)}"
+    verdict = f"**{figure.verdict}**" if figure.verdict == "missed" else figure.verdict
+    return f"| {figure.row} | {figure.what} | {figure._shown()} | {limits} | {verdict} |"
 
 
 def _number(value: float | None) -> str:

@@ -192,9 +192,29 @@ def explain(figure: Figure, runs: Sequence[Run]) -> None:
     say(f"    us per movement: {1e6 / last.rate:.2f} in all; {phases}; peak {max(r.peak_mb for r in runs):.0f} MB")
 
 
-def median_rate(runs: Sequence[Run]) -> float:
-    """Movements a second."""
-    return median(run.rate for run in runs)
+def measure_grains(stage: Stage, name: str) -> list[Figure]:
+    """What a register saves that keeps fewer totals, in turns with one that keeps all."""
+    load = make_load(GRID, stage.size(500_000, GRID.lines))
+    runs: dict[str, list[Run]] = {"day": [], "month": [], "year": []}
+    for _ in range(stage.rounds):
+        for grain, done in runs.items():
+            with stage.database(GRID.declaration(grain)) as database:
+                done.append(stream(stage, database, lambda: load.events, load.movements))
+                check(database, load, DERIVED[list(runs).index(grain) :])
+    all_grains = median(run.rate for run in runs["day"])
+    figures = [
+        Figure(
+            name,
+            f"totals_period = {grain}, one worker",
+            median(run.rate for run in done) / all_grains,
+            against="totals_period = day",
+            details={"movements/s": median(run.rate for run in done)},
+        )
+        for grain, done in runs.items()
+    ]
+    for figure, done in zip(figures, runs.values(), strict=True):
+        explain(figure, done)
+    return figures
 
 
 HOT = Shape(cells=100)
@@ -230,4 +250,5 @@ ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {
     "stream-single": lambda stage, name: measure(
         stage, name, "the same, bigint, one movement per event", GRID_SINGLE, stage.size(1_000_000), 2
     ),
+    "stream-grains": measure_grains,
 }

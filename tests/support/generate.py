@@ -2,7 +2,7 @@
 
 Generated is what the code knows better than its authors: the event's JSON Schema, the reference of settings and refusal
 reasons, the schema as PostgreSQL has it after a migration, who may do what in it, in the guide to SQL its answers and
-its reference, which values the Helm chart takes, and which tests automate which faults.
+its reference, which values the Helm chart takes, which tests automate which faults, and the figures of `make bench`.
 """
 
 import re
@@ -25,6 +25,7 @@ from ingest.domain.schema import event_schema, render
 from ingest.observability.metrics import COMPACTOR, WORKER, Metric
 from ingest.settings import Settings
 from ingest.settings.model import ENVIRONMENT_PREFIX
+from tests.benchmarks.figures import written_anew as performance_written_anew
 from tests.support.chart_schema import values_schema
 from tests.support.downloads import ROOT
 from tests.support.local_postgres import LocalPostgres
@@ -36,6 +37,8 @@ from tests.support.sql_guide import written_anew as sql_guide_written_anew
 
 SQL_GUIDE = "docs/sql.md"
 RELIABILITY = "docs/reliability.md"
+PERFORMANCE = "docs/performance.md"
+MEASURED = "docs/performance.json"
 DIFF_LINES = 60
 
 # Functions are in sql/, word for word; what the snapshot shows is what the statements of many files add up to.
@@ -97,6 +100,12 @@ def sql_guide() -> str:
         return sql_guide_written_anew((ROOT / SQL_GUIDE).read_text(encoding="utf-8"), server, database)
 
 
+def performance() -> str:
+    """The page on performance with the figures that `make bench` has written."""
+    page, measured = ((ROOT / name).read_text(encoding="utf-8") for name in (PERFORMANCE, MEASURED))
+    return performance_written_anew(page, measured)
+
+
 def reliability() -> str:
     """The page as it is, with the tests that automate the list of faults now."""
     return scenarios_written_anew((ROOT / RELIABILITY).read_text(encoding="utf-8"))
@@ -110,6 +119,7 @@ FILES: dict[str, Callable[[], str]] = {
     SQL_GUIDE: sql_guide,
     "helm/tallystream/values.schema.json": values_schema,
     RELIABILITY: reliability,
+    PERFORMANCE: performance,
 }
 
 
