@@ -5,6 +5,7 @@ CREATE TYPE accum.inventory_delta AS (
 	dim_hash bigint,
 	day date,
 	recorded_at timestamp with time zone,
+	version bigint,
 	warehouse integer,
 	product integer,
 	lot text,

@@ -56,7 +56,7 @@ class BatchLimits:
     max_movements: int = 10_000
     max_events: int = 2_500
     max_bytes: int = 16 * 1024 * 1024
-    max_age_ms: int = 200
+    max_age_ms: int = 50
     growth: int = 10
 
 

@@ -129,7 +129,7 @@ class Settings(BaseModel):
         " committed: batches grow while PostgreSQL is behind, and shrink when it is not.",
     )
     flush_after_ms: Milliseconds = Field(
-        default=200, le=HOUR, description="Age of its oldest event after which a batch is applied."
+        default=50, le=HOUR, description="Age of its oldest event after which a batch is applied."
     )
     max_dead_letters_in_a_row: int = Field(
         default=1000,

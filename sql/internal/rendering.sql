@@ -200,7 +200,7 @@ DECLARE
 BEGIN
     FOREACH grain IN ARRAY _grains(p_register) LOOP
         totals := p_register.name || '_totals_' || grain;
-        body := body || _render('fold_totals', fragments || jsonb_build_object(
+        body := body || _render(CASE grain WHEN 'day' THEN 'fold_days' ELSE 'fold_totals' END, fragments || jsonb_build_object(
             'totals', quote_ident(totals),
             'bucket', _bucket(grain),
             'additions', _additions(p_register, totals)

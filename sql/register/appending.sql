@@ -30,9 +30,14 @@ BEGIN
         DELETE FROM {balance_cache_delta} AS d WHERE d.ctid = ANY (places) RETURNING d.*
     )
     SELECT
-        array_agg(ROW(t.dim_hash, t.day, t.recorded_at, {dimensions_of_t}, {resources_of_t})::{delta}), count(*)
+        array_agg(ROW(d.dim_hash, d.day, d.recorded_at, d.version, {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day),
+        coalesce(sum(d.version), 0)
     INTO deltas, merged
-    FROM taken AS t;
+    FROM (
+        SELECT e.dim_hash, e.day, max(e.recorded_at) AS recorded_at, count(*) AS version, {dimensions_of_e}, {sums_of_e}
+        FROM taken AS e
+        GROUP BY e.dim_hash, e.day, {dimensions_of_e}
+    ) AS d;
     IF merged > 0 THEN
         PERFORM {fold}(deltas);
     END IF;

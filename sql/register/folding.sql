@@ -8,7 +8,8 @@ BEGIN
 {fold_body}
 END
 $fold$;
-COMMENT ON FUNCTION {fold}({delta}[]) IS 'Adds deltas to the totals and the balance of {register}, in key order.';
+COMMENT ON FUNCTION {fold}({delta}[]) IS
+'Adds deltas, one for each cell and day, to the totals and the balance of {register}, in key order.';
 
 CREATE OR REPLACE FUNCTION {inserted}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT AS $inserted$
@@ -38,7 +39,7 @@ BEGIN
     END IF;
 
     SELECT array_agg(
-        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+        ROW(d.dim_hash, d.day, now(), 1::bigint, {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
     )
     INTO deltas
     FROM (
@@ -61,7 +62,7 @@ DECLARE
     deltas {delta}[];
 BEGIN
     SELECT array_agg(
-        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {negated_resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+        ROW(d.dim_hash, d.day, now(), 1::bigint, {dimensions_of_d}, {negated_resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
     )
     INTO deltas
     FROM (
@@ -88,7 +89,7 @@ DECLARE
 BEGIN
     WITH taken AS (DELETE FROM {pending_folds} RETURNING deltas)
     SELECT array_agg(
-        ROW(d.dim_hash, d.day, now(), {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
+        ROW(d.dim_hash, d.day, now(), 1::bigint, {dimensions_of_d}, {resources_of_d})::{delta} ORDER BY d.dim_hash, d.day
     )
     INTO merged
     FROM (

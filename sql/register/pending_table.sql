@@ -1,5 +1,6 @@
 -- What folding needs besides the tables: made anew when the register gets other columns, because a delta has them all.
-CREATE TYPE {delta} AS (dim_hash bigint, day date, recorded_at timestamptz, {delta_attributes});
+-- A delta is all that happened to a cell on a day; version is how many writings it stands for.
+CREATE TYPE {delta} AS (dim_hash bigint, day date, recorded_at timestamptz, version bigint, {delta_attributes});
 
 CREATE TABLE {pending_folds} (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

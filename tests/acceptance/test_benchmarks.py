@@ -34,7 +34,7 @@ def test_benchmarks_run(stage: Stage, capsys: pytest.CaptureFixture[str]) -> Non
     said = capsys.readouterr().out
     assert all(figure.line() in said for figure in figures)
     file = stage.folder / "figures.json"
-    write_figures(file, {"processor": "any"}, figures)
+    write_figures(file, {"processor": "any"}, figures, list(ROWS))
     assert [one["value"] for one in json.loads(file.read_text())["figures"]] == [figure.value for figure in figures]
 
 

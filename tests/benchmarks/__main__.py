@@ -52,7 +52,7 @@ def main() -> None:
         for name in chosen.rows or ROWS:
             figures += ROWS[name](stage, name)
             if chosen.json:
-                write_figures(chosen.json, machine, figures)
+                write_figures(chosen.json, machine, figures, list(ROWS))
     print_figures(figures)
 
 

@@ -77,15 +77,14 @@ def print_figures(figures: Sequence[Figure]) -> None:
         say(figure.line())
 
 
-def write_figures(path: Path, machine: Mapping[str, str], figures: Sequence[Figure]) -> None:
-    """The same as JSON."""
-    document = {
-        "machine": dict(machine),
-        "figures": [
-            {**asdict(figure), "details": dict(figure.details), "verdict": figure.verdict} for figure in figures
-        ],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def write_figures(path: Path, machine: Mapping[str, str], figures: Sequence[Figure], order: Sequence[str]) -> None:
+    """The same as JSON; rows that the file has and that were not measured now stay as they are."""
+    measured = {figure.row for figure in figures}
+    kept = json.loads(path.read_text(encoding="utf-8"))["figures"] if path.exists() else []
+    rows = [row for row in kept if row["row"] not in measured]
+    rows += [{**asdict(figure), "details": dict(figure.details), "verdict": figure.verdict} for figure in figures]
+    rows.sort(key=lambda row: order.index(row["row"]))
+    path.write_text(json.dumps({"machine": dict(machine), "figures": rows}, indent=2) + "\n", encoding="utf-8")
 
 
 def written_anew(page: str, measured: str) -> str:
