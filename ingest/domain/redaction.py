@@ -19,8 +19,9 @@ _PASSWORD_IN_URI = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*(
 
 _PASSWORD_IN_PAIRS = re.compile(
     r"(?P<before>\b[\w.]*(?:password|passphrase|secret)[\"']?\s*[=:]\s*)"
-    r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s&'\",;)]+)",
-    re.IGNORECASE,
+    # A quote that nobody closed reaches to the end.
+    r"(?:'(?:[^'\\]|\\.)*(?:'|\\?\Z)|\"(?:[^\"\\]|\\.)*(?:\"|\\?\Z)|[^\s&'\",;)]+)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 _PEM = re.compile(r"-----BEGIN (?P<what>[A-Z ]*PRIVATE KEY)-----.*?(?:-----END (?P=what)-----|\Z)", re.DOTALL)

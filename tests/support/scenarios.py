@@ -159,7 +159,6 @@ WITHOUT_TEST: Final = {
     "P11": "a setting of the server, and safe: positions are lost with their events",
     "P15": "takes an hour",
     "P16": "waits for torture",
-    **dict.fromkeys(("B22", "N9", "W4"), "not in the suites yet"),
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
     "S6": "there are no tenants",

@@ -21,6 +21,8 @@ TEXTS = [
     ("postgresql://db/shop?user=a&password=geheim&sslmode=require", "postgresql://db/shop?user=a&password=********&sslmode=require"),
     ("host=db password=geheim user=app", "host=db password=******** user=app"),
     ("host=db password='with \\' quote' user=app", "host=db password=******** user=app"),
+    ("host=db password='never closed user=app", "host=db password=********"),
+    ("host=db password='never closed\\", "host=db password=********"),
     ("sasl.password=geheim", "sasl.password=********"),
     ('{"password": "geheim", "user": "app"}', '{"password": ********, "user": "app"}'),
     ("client_secret: geheim, next", "client_secret: ********, next"),
