@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ingest import __version__, wiring
+from ingest import __version__
 from ingest.cli.common import loaded_settings
 from ingest.cli.registers import read_files
 from ingest.domain.asyncapi import asyncapi as document_of
+from ingest.wiring import commands
 
 Files = Annotated[
     list[Path] | None,
@@ -27,7 +28,7 @@ def asyncapi(files: Files = None) -> None:
         registers = read_files(files)
     else:
         settings.require("postgres_dsn")
-        registers = tuple(wiring.read_registers(settings).values())
+        registers = tuple(commands.read_registers(settings).values())
     brokers = [broker.strip() for broker in settings.kafka_bootstrap_servers.split(",") if broker.strip()]
     document = document_of(registers, settings.topics, brokers, __version__, settings.limits())
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.common import output, settings_for, size, visible
 from ingest.cli.progress import one_by_one
 from ingest.postgres.care import Difference, Verification
+from ingest.wiring import commands
 
 Registers = Annotated[
     list[str] | None, typer.Argument(help="Registers; all when none is named.", metavar="REGISTER...")
@@ -34,9 +34,9 @@ def verify(
 ) -> None:
     """Compare totals and balances with the movements, in one snapshot. Exit code 1 when there is a difference."""
     settings = settings_for("postgres_dsn")
-    names = wiring.choose_registers(settings, registers or [])
+    names = commands.choose_registers(settings, registers or [])
     verified = []
-    for _, each in one_by_one("verifying", names, lambda name: wiring.verify(settings, name, most)):
+    for _, each in one_by_one("verifying", names, lambda name: commands.verify(settings, name, most)):
         verified.append(each)
         if not as_json:
             _print_verification(each)
@@ -51,7 +51,7 @@ def verify(
 def stats(registers: Registers = None, *, as_json: AsJson = False) -> None:
     """Show the sizes of registers; numbers of rows are the planner's estimates, so nothing is counted."""
     settings = settings_for("postgres_dsn")
-    found = [wiring.read_stats(settings, name) for name in wiring.choose_registers(settings, registers or [])]
+    found = [commands.read_stats(settings, name) for name in commands.choose_registers(settings, registers or [])]
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ingest import wiring, wiring_observability
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
+from ingest.wiring import observing, processes
 
 
 def compact(
@@ -14,10 +14,10 @@ def compact(
     """Fold pending deltas of high-write registers, and keep house. SIGTERM or Ctrl-C finishes the slice under way."""
     settings = settings_for("postgres_dsn")
     with logs_that_never_wait(settings) as log:
-        compactor = wiring.build_compactor(settings)
+        compactor = processes.build_compactor(settings)
         stop_when_told(compactor.stop)
         if once:
             compactor.drain()
             return
-        with wiring_observability.watch_compactor(settings, compactor, lambda: log.dropped):
+        with observing.watch_compactor(settings, compactor, lambda: log.dropped):
             compactor.run()

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.common import output, settings_for, visible
 from ingest.errors import SettingsError
+from ingest.wiring import commands
 
 app = typer.Typer(no_args_is_help=True, help="Refused events: list, show, retry, drop.")
 
@@ -32,7 +32,7 @@ def list_dead_letters(
     if state not in {"waiting", "retried", "dropped", "all"}:
         message = f"state {state} is not known; choose waiting, retried, dropped or all"
         raise SettingsError(message)
-    letters = wiring.list_dead_letters(
+    letters = commands.list_dead_letters(
         settings_for("postgres_dsn"), None if state == "all" else state, reason, register, most
     )
     if as_json:
@@ -50,7 +50,7 @@ def list_dead_letters(
 @app.command()
 def show(dead_letter_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
     """Show one dead letter whole, as JSON; bytes that are not text are in base64."""
-    letter = wiring.show_dead_letter(settings_for("postgres_dsn"), dead_letter_id)
+    letter = commands.show_dead_letter(settings_for("postgres_dsn"), dead_letter_id)
     typer.echo(json.dumps(letter, default=_show_bytes, indent=2, ensure_ascii=False))
 
 
@@ -65,7 +65,7 @@ def retry(
     if not ids and not every and reason is None:
         message = "say which dead letters: numbers, --reason CODE, or --all"
         raise SettingsError(message)
-    retried = wiring.retry_dead_letters(settings_for("postgres_dsn"), tuple(ids) if ids else None, reason)
+    retried = commands.retry_dead_letters(settings_for("postgres_dsn"), tuple(ids) if ids else None, reason)
     typer.echo(f"{retried.settled} settled with {retried.movements} movements, {len(retried.refused)} refused again")
     for dead_letter_id, refusal in retried.refused:
         typer.echo(visible(f"  {dead_letter_id}: {refusal.reason} {refusal.path} {refusal.detail}".rstrip()))
@@ -80,7 +80,7 @@ def drop(
     note: Annotated[str, typer.Option(help="Why; it is kept with the dead letter.")],
 ) -> None:
     """Give up dead letters. Their rows stay, with the note."""
-    count = wiring.drop_dead_letters(settings_for("postgres_dsn"), ids, note)
+    count = commands.drop_dead_letters(settings_for("postgres_dsn"), ids, note)
     typer.echo(f"{count} dropped")
     if count < len(set(ids)):
         typer.echo(f"{len(set(ids)) - count} were not waiting, or do not exist", err=True)

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ingest import wiring, wiring_rebuild
 from ingest.cli.common import output, settings_for, visible
 from ingest.cli.progress import counting
+from ingest.wiring import commands, rebuilding
 
 MOST = 1000
 
@@ -37,10 +37,10 @@ def explain(
 ) -> None:
     """Show a document's events, dead letters and movements, and the numbers they are in. Exit code 1 when unknown."""
     settings = settings_for("postgres_dsn", *["kafka_bootstrap_servers"] * from_topic)
-    found = wiring.explain(settings, recorder, register, most)
+    found = commands.explain(settings, recorder, register, most)
     if from_topic:
         with counting(f"explaining {visible(recorder)}") as report:
-            traced = wiring_rebuild.trace_recorder(settings, recorder, register, report)
+            traced = rebuilding.trace_recorder(settings, recorder, register, report)
         for each in found:
             each["in_topic"] = [asdict(event) for event in traced if event.register == each["register"]]
             each["not_known"] = [what for what in each["not_known"] if _FROM_TOPIC not in what]

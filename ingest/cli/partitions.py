@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.care import AsJson, Registers
 from ingest.cli.common import output, settings_for, size
 from ingest.cli.progress import one_by_one
 from ingest.settings import Settings
+from ingest.wiring import commands
 
 
 def partitions(
@@ -31,7 +31,7 @@ def partitions(
 ) -> None:
     """List the partitions of movements; with the options, make them ahead and detach old ones before that."""
     settings = settings_for("postgres_dsn")
-    names = wiring.choose_registers(settings, registers or [])
+    names = commands.choose_registers(settings, registers or [])
     work = one_by_one("partitions of", names, lambda name: _change(settings, name, create_ahead, detach_older_than))
     results = [result for _, result in work]
     if as_json:
@@ -47,13 +47,13 @@ def partitions(
 
 
 def _change(settings: Settings, register: str, ahead: str | None, older_than: str | None) -> dict[str, Any]:
-    created = wiring.create_partitions(settings, register, ahead) if ahead is not None else 0
-    detached = list(wiring.detach_partitions(settings, register, older_than)) if older_than is not None else []
+    created = commands.create_partitions(settings, register, ahead) if ahead is not None else 0
+    detached = list(commands.detach_partitions(settings, register, older_than)) if older_than is not None else []
     return {
         "register": register,
         "created": created,
         "detached": [asdict(each) for each in detached],
-        "partitions": [asdict(each) for each in wiring.list_partitions(settings, register)],
+        "partitions": [asdict(each) for each in commands.list_partitions(settings, register)],
     }
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.common import output, settings_for, visible
 from ingest.domain.moves import Wish, describe_move
 from ingest.domain.positions import TopicPartition
 from ingest.domain.status import PartitionStatus
 from ingest.errors import SettingsError
+from ingest.wiring import commands
 
 app = typer.Typer(no_args_is_help=True, help="Positions: list, set, resume, history.")
 
@@ -26,7 +26,7 @@ Reason = Annotated[str, typer.Option(help="Why; it is recorded.")]
 @app.command("list")
 def list_positions(*, as_json: AsJson = False) -> None:
     """List the group's positions against their logs. Exit code 1 when a partition is stopped."""
-    found = wiring.read_status(settings_for("postgres_dsn"))
+    found = commands.read_status(settings_for("postgres_dsn"))
     if as_json:
         rows = [{"group": found.group, **asdict(partition)} for partition in found.partitions]
         typer.echo(json.dumps(rows, default=str, indent=2))
@@ -59,11 +59,11 @@ def set_position(
     """Move a position, and record who did it and why. A running worker is fenced and reads on from there."""
     settings = settings_for("postgres_dsn", "kafka_bootstrap_servers")
     _check_reason(reason)
-    move = wiring.plan_move(settings, Wish(TopicPartition(topic, partition), to, accept_new_topic, force))
+    move = commands.plan_move(settings, Wish(TopicPartition(topic, partition), to, accept_new_topic, force))
     for line in describe_move(move, settings.group):
         typer.echo(line, err=True)
     _confirm(yes=yes)
-    moved = wiring.move_position(settings, move, reason)
+    moved = commands.move_position(settings, move, reason)
     before = "new" if moved.from_offset is None else moved.from_offset
     typer.echo(f"{move.wish.topic_partition}: {before} -> {moved.to_offset}, {moved.skipped} offsets skipped")
 
@@ -74,7 +74,7 @@ def resume(topic: Topic, partition: Number, *, reason: Reason) -> None:
     settings = settings_for("postgres_dsn")
     _check_reason(reason)
     where = TopicPartition(topic, partition)
-    length = wiring.resume_position(settings, where, reason)
+    length = commands.resume_position(settings, where, reason)
     allowed = settings.max_dead_letters_in_a_row
     typer.echo(f"{where}: {length} dead letters in a row forgiven; it stops at the next {allowed}")
 
@@ -86,7 +86,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List what people did to positions, and why."""
-    moves = wiring.list_moves(settings_for("postgres_dsn"), most)
+    moves = commands.list_moves(settings_for("postgres_dsn"), most)
     if as_json:
         typer.echo(json.dumps([asdict(move) for move in moves], default=str, indent=2))
         return

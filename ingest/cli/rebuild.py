@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ingest import wiring, wiring_rebuild
 from ingest.cli.common import output, settings_for, stop_when_told, visible
 from ingest.cli.progress import counting, one_by_one
 from ingest.cli.registers import read_files
@@ -18,6 +17,7 @@ from ingest.domain.registers import Register
 from ingest.errors import SettingsError
 from ingest.rebuilder import Choices, Rebuilt, StoppedError
 from ingest.settings import Settings
+from ingest.wiring import commands, rebuilding
 
 DIFFERENCES_SHOWN = 20
 
@@ -78,12 +78,12 @@ def rebuild(
     [register] = registers or []
     if discard:
         settings = settings_for("postgres_dsn")
-        wiring.choose_registers(settings, [register])
-        gone = wiring_rebuild.discard_rebuild(settings, register)
+        commands.choose_registers(settings, [register])
+        gone = rebuilding.discard_rebuild(settings, register)
         typer.echo(f"{register}: {'the rebuild was given up' if gone else 'no rebuild from the topic is under way'}")
         return
     settings = settings_for("postgres_dsn", "kafka_bootstrap_servers")
-    wiring.choose_registers(settings, [register])
+    commands.choose_registers(settings, [register])
     choices = Choices(dry_run, keep, drop_sql_movements, accept_gap, accept_refusals, most)
     _from_topic(
         settings, register, None if declaration is None else _declared(declaration, register), choices, as_json=as_json
@@ -99,9 +99,9 @@ def _from_movements(registers: list[str], cell: int | None, *, as_json: bool) ->
     if cell is not None and len(registers) != 1:
         raise SettingsError("--cell is the key of a cell in one register: name that register")
     settings = settings_for("postgres_dsn")
-    names = wiring.choose_registers(settings, registers)
+    names = commands.choose_registers(settings, registers)
     rebuilt = []
-    for register, done in one_by_one("rebuilding", names, lambda name: wiring.rebuild(settings, name, cell)):
+    for register, done in one_by_one("rebuilding", names, lambda name: commands.rebuild(settings, name, cell)):
         rebuilt.append(done)
         if not as_json:
             mended = f"mended {done.totals:,} rows of totals and {done.balances:,} of balances"
@@ -123,7 +123,7 @@ def _from_topic(
     settings: Settings, register: str, declaration: Register | None, choices: Choices, *, as_json: bool
 ) -> None:
     with counting(f"rebuilding {register}") as report:
-        rebuilder = wiring_rebuild.build_rebuilder(settings, register, declaration, report)
+        rebuilder = rebuilding.build_rebuilder(settings, register, declaration, report)
         stop_when_told(rebuilder.stop)
         try:
             rebuilt = rebuilder.run(choices)

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.common import output, settings_for
 from ingest.domain.declarations import read_declarations
 from ingest.domain.registers import Register
 from ingest.errors import DeclarationError
+from ingest.wiring import commands
 
 app = typer.Typer(no_args_is_help=True, help="Declare registers, and look at those there are.")
 
@@ -24,14 +24,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def apply(files: Files) -> None:
     """Create or extend registers to match the files; what would lose data is refused."""
-    for name, what in wiring.apply_registers(settings_for("postgres_dsn"), read_files(files)):
+    for name, what in commands.apply_registers(settings_for("postgres_dsn"), read_files(files)):
         typer.echo(f"{name}: {what}")
 
 
 @app.command("list")
 def list_registers(*, as_json: AsJson = False) -> None:
     """List the registers in the database."""
-    registers = wiring.read_registers(settings_for("postgres_dsn"))
+    registers = commands.read_registers(settings_for("postgres_dsn"))
     if as_json:
         typer.echo(json.dumps([_as_dict(register) for register in registers.values()], indent=2))
         return
@@ -52,8 +52,8 @@ def list_registers(*, as_json: AsJson = False) -> None:
 def show(name: str) -> None:
     """Show one register's declaration as JSON."""
     settings = settings_for("postgres_dsn")
-    wiring.choose_registers(settings, [name])
-    typer.echo(json.dumps(_as_dict(wiring.read_registers(settings)[name]), indent=2))
+    commands.choose_registers(settings, [name])
+    typer.echo(json.dumps(_as_dict(commands.read_registers(settings)[name]), indent=2))
 
 
 def read_files(files: Sequence[Path]) -> tuple[Register, ...]:

@@ -1,14 +1,14 @@
 """`tallystream run`: one worker, until it is told to stop."""
 
-from ingest import wiring, wiring_observability
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
+from ingest.wiring import observing, processes
 
 
 def run() -> None:
     """Consume events and keep the registers. SIGTERM or Ctrl-C finishes the open batch; a second one stops at once."""
     settings = settings_for("postgres_dsn", "kafka_bootstrap_servers", "topics")
-    with logs_that_never_wait(settings) as log, wiring_observability.traced(settings) as traced:
-        worker = wiring.build_worker(settings, traced)
+    with logs_that_never_wait(settings) as log, observing.traced(settings) as traced:
+        worker = processes.build_worker(settings, traced)
         stop_when_told(worker.stop)
-        with wiring_observability.watch_worker(settings, worker, lambda: log.dropped):
+        with observing.watch_worker(settings, worker, lambda: log.dropped):
             worker.run()

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ingest import wiring
 from ingest.cli.common import output, settings_for
 from ingest.domain.status import PartitionStatus, Status
+from ingest.wiring import commands
 
 
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show positions, lag, the last batch, dead letters and pending deltas. Exit code 1 when a partition is stopped."""
     settings = settings_for("postgres_dsn")
-    found = wiring.read_status(settings)
+    found = commands.read_status(settings)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=str, indent=2))
     else:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ingest import wiring
 from ingest.cli.common import settings_for
+from ingest.wiring import commands
 
 
 def wait(
@@ -24,7 +24,7 @@ def wait(
     """Wait until an event has been applied (or refused: see `dead-letters`). Exit code 1 when the time is over."""
     settings = settings_for("postgres_dsn")
     event = f"{topic}[{partition}]@{offset}"
-    if not wiring.wait_for_event(settings, topic, partition, offset, timedelta(seconds=timeout_s), group):
+    if not commands.wait_for_event(settings, topic, partition, offset, timedelta(seconds=timeout_s), group):
         typer.echo(f"{event} has not been applied within {timeout_s:g} s", err=True)
         raise typer.Exit(1)
     typer.echo(f"{event} has been applied")

@@ -16,7 +16,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 from rich.console import Console
 
-from ingest import __version__, resources, wiring
+from ingest import __version__, resources
 from ingest.demo.crew import Crew
 from ingest.demo.embedded import Servers
 from ingest.demo.live import Moment, Stock, open_view
@@ -34,6 +34,7 @@ from ingest.observability.logs import configure_logs
 from ingest.postgres.status import read_positions
 from ingest.settings import Settings
 from ingest.settings.model import ENVIRONMENT_PREFIX
+from ingest.wiring import commands, parts, processes
 
 TOPIC = "shop.events"
 PARTITIONS = 4
@@ -71,9 +72,9 @@ def tell_story(options: Options, console: Console) -> bool:
         )
         settings = _settings(servers)
         _log_to_file(servers, stack)
-        take("installing the schema", lambda: wiring.migrate(settings), lambda _: "the schema is installed")
-        take("declaring registers", lambda: wiring.apply_registers(settings, _declared()), _name_registers)
-        crew = stack.enter_context(Crew(lambda: wiring.build_worker(settings), options.workers))
+        take("installing the schema", lambda: commands.migrate(settings), lambda _: "the schema is installed")
+        take("declaring registers", lambda: commands.apply_registers(settings, _declared()), _name_registers)
+        crew = stack.enter_context(Crew(lambda: processes.build_worker(settings), options.workers))
         console.print(f"  {options.workers} workers share the {PARTITIONS} partitions of topic {TOPIC}\n")
         _stream(options, console, settings, crew, history.events)
         right = _report(console, settings, history)
@@ -124,7 +125,7 @@ def _name_registers(done: Sequence[tuple[str, str]]) -> str:
 def _stream(options: Options, console: Console, settings: Settings, crew: Crew, events: Sequence[ShopEvent]) -> None:
     """Produce the events at a person's pace, and show what becomes of them until none is left."""
     producer = EventProducer(producer_config(settings.kafka_bootstrap_servers, {"linger.ms": "5"}), TOPIC)
-    watch = Watch(crew, Readings(wiring.database(settings)), len(events))
+    watch = Watch(crew, Readings(parts.database(settings)), len(events))
     with open_view(console, every_s=max(1.0, options.seconds / 15)) as view:
         while not (watch.sent == len(events) and _is_through(settings, len(events))):
             crew.check()
@@ -142,18 +143,18 @@ def _stream(options: Options, console: Console, settings: Settings, crew: Crew, 
 
 def _is_through(settings: Settings, events: int) -> bool:
     """Ask the database, whose batches account for every event."""
-    positions = read_positions(wiring.database(settings), settings.group)
+    positions = read_positions(parts.database(settings), settings.group)
     return sum(position.events for position in positions) == events
 
 
 def _report(console: Console, settings: Settings, history: History) -> bool:
-    database = wiring.database(settings)
+    database = parts.database(settings)
     readings = Readings(database)
-    letters = wiring.list_dead_letters(settings, "waiting", None, None, 100)
+    letters = commands.list_dead_letters(settings, "waiting", None, None, 100)
     findings = Findings(
         positions=read_positions(database, settings.group),
         refused=Counter(str(letter["reason"]) for letter in letters),
-        differences={register: wiring.verify_register(settings, register) for register in (INVENTORY, SALES)},
+        differences={register: commands.verify_register(settings, register) for register in (INVENTORY, SALES)},
         movements=dict(zip((INVENTORY, SALES), readings.movements(), strict=True)),
     )
     print_balances(console, readings.balances())

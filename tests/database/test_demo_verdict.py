@@ -5,13 +5,14 @@ from collections import Counter
 import pytest
 from pydantic import SecretStr
 
-from ingest import resources, wiring
+from ingest import resources
 from ingest.demo.books import Books
 from ingest.demo.readings import Readings
 from ingest.demo.shop import INVENTORY, SALES, write_history
 from ingest.demo.verdict import Findings, judge
 from ingest.domain.declarations import read_declarations
 from ingest.settings import Settings
+from ingest.wiring import commands, parts
 from tests.support.postgres import Database
 
 
@@ -20,17 +21,17 @@ def settings(database: Database) -> Settings:
     """A database with the shop's registers, empty."""
     settings = Settings(postgres_dsn=SecretStr(database.dsn))
     shop = resources.schema() / "registers" / "demo" / "shop.toml"
-    wiring.apply_registers(settings, read_declarations([(shop.name, shop.read_text(encoding="utf-8"))]))
+    commands.apply_registers(settings, read_declarations([(shop.name, shop.read_text(encoding="utf-8"))]))
     return settings
 
 
 def problems(settings: Settings, books: Books) -> list[tuple[str, ...]]:
     """What is wrong about each claim."""
-    readings = Readings(wiring.database(settings))
+    readings = Readings(parts.database(settings))
     findings = Findings(
         positions=[],
         refused=Counter(),
-        differences={register: wiring.verify_register(settings, register) for register in (INVENTORY, SALES)},
+        differences={register: commands.verify_register(settings, register) for register in (INVENTORY, SALES)},
         movements=dict(zip((INVENTORY, SALES), readings.movements(), strict=True)),
     )
     return [check.problems for check in judge(books, readings, findings)]

@@ -34,7 +34,7 @@ from ingest.postgres.connections import Connection, Database
 from ingest.postgres.contention import ContentionWatch
 from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.registers import read_registry
-from ingest.wiring import SteadyClock, Threads
+from ingest.wiring.parts import SteadyClock, Threads
 from ingest.worker import Worker, WorkerLimits
 from tests.support.failpoints import Failpoints, watched
 from tests.support.fakes import FakeSource

@@ -14,7 +14,7 @@ from ingest.domain.batches import BatchLimits
 from ingest.domain.messages import Message
 from ingest.domain.plans import Outcome
 from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TransientError
-from ingest.wiring import Threads
+from ingest.wiring.parts import Threads
 from ingest.worker import Worker, WorkerLimits
 from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
 from tests.support.waiting import wait_until

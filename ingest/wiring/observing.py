@@ -20,7 +20,7 @@ from ingest.observability.monitor import Monitor
 from ingest.observability.status import compactor_status, worker_status
 from ingest.postgres.overview import Overlook
 from ingest.settings import Settings
-from ingest.wiring import SteadyClock, database, worker_name
+from ingest.wiring.parts import SteadyClock, database, worker_name
 from ingest.worker import Worker
 
 LOOK_TIMEOUT_MS: Final = 5_000

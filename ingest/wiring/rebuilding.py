@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-from ingest import wiring
 from ingest.domain.decoding import Decoding
 from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Register
@@ -17,6 +16,7 @@ from ingest.postgres.registers import read_registry
 from ingest.postgres.status import read_positions
 from ingest.rebuilder import Rebuilder, RebuilderLimits
 from ingest.settings import Settings
+from ingest.wiring import commands, parts
 
 _POLL_S = 0.1
 
@@ -25,7 +25,7 @@ def build_rebuilder(
     settings: Settings, register: str, declaration: Register | None, report: Callable[[str, int, int], None]
 ) -> Rebuilder:
     """Return what rebuilds one register from its topic."""
-    access = wiring.database(settings)
+    access = parts.database(settings)
     migrations.check(access)
     limits = RebuilderLimits(
         max_events=settings.batch_max_events,
@@ -34,20 +34,20 @@ def build_rebuilder(
         retry_initial_ms=settings.retry_initial_ms,
         retry_max_ms=settings.retry_max_ms,
     )
-    store = RebuildStore(access, register, settings.group, wiring.worker_name(), declaration, settings.rebuild_hold_ms)
+    store = RebuildStore(access, register, settings.group, parts.worker_name(), declaration, settings.rebuild_hold_ms)
     reader = topic_reader(settings, f"{settings.group}:rebuild:{register}")
-    decoding = Decoding(settings.limits(), wiring.framed_reader(settings))
-    return Rebuilder(reader, store, decoding, wiring.SteadyClock(), limits, report)
+    decoding = Decoding(settings.limits(), parts.framed_reader(settings))
+    return Rebuilder(reader, store, decoding, parts.SteadyClock(), limits, report)
 
 
 def trace_recorder(
     settings: Settings, recorder: str, register: str | None, report: Callable[[str, int, int], None]
 ) -> list[Traced]:
     """Read the group's topics up to its positions, and return the events of a document with what became of them."""
-    access = wiring.database(settings)
+    access = parts.database(settings)
     registry = read_registry(access)
-    names = wiring.choose_registers(settings, [register] if register else [])
-    decode = Decoding(settings.limits(), wiring.framed_reader(settings))
+    names = commands.choose_registers(settings, [register] if register else [])
+    decode = Decoding(settings.limits(), parts.framed_reader(settings))
     ends = {TopicPartition(p.topic, p.partition): p.next_offset for p in read_positions(access, settings.group)}
     reader = topic_reader(settings, f"{settings.group}:explain")
     items = []
@@ -78,9 +78,9 @@ def topic_reader(settings: Settings, group: str) -> TopicReader:
         settings.max_poll_interval_ms,
         settings.kafka_options,
     )
-    return TopicReader(config, wiring.bounds_reader(settings), Troubles(time.monotonic))
+    return TopicReader(config, parts.bounds_reader(settings), Troubles(time.monotonic))
 
 
 def discard_rebuild(settings: Settings, register: str) -> bool:
     """Give up a rebuild from the topic; says whether one was under way."""
-    return RebuildStore(wiring.database(settings), register, settings.group, wiring.worker_name()).discard()
+    return RebuildStore(parts.database(settings), register, settings.group, parts.worker_name()).discard()

@@ -1,0 +1,1 @@
+"""Builds the program's parts from the settings: the one place where the borders meet."""
