@@ -15,9 +15,11 @@ from ingest import __version__
 from tests.support.dockerfile import Build, Stage, context, stages
 from tests.support.downloads import ROOT
 from tests.support.postgres import Database
-from tests.support.processes import is_root
+from tests.support.processes import Server, free_ports, is_root
+from tests.support.waiting import wait_until
 
 USER = 10001
+HEALTHY_TIMEOUT_S = 60
 
 # A mount namespace of its own, all of it read-only, and a user who has no name.
 READ_ONLY = """\
@@ -105,40 +107,44 @@ def test_the_environment_is_the_wheel_and_the_pinned_packages(built: Build) -> N
 
 
 @pytest.mark.slow
-def test_it_works_on_a_read_only_root_as_nobody_in_particular(built: Build, empty_database: Database) -> None:
-    """Migrations, declarations and status, with nothing anywhere that could be written to."""
+def test_it_works_on_a_read_only_root_as_nobody_in_particular(
+    dockerfile: list[Stage], built: Build, empty_database: Database, tmp_path: Path
+) -> None:
+    """Migrations, declarations, the compactor and the health check, with nothing anywhere that could be written to."""
     if not is_root():
         assert not os.environ.get("CI"), "CI runs this as root"
         pytest.skip("only root can make its own root file system read-only")
     registers = built.at("/opt/shop.toml")
     shutil.copyfile(ROOT / "schema" / "registers" / "demo" / "shop.toml", registers)
 
+    (port,) = free_ports(1)
+    env = {
+        "PATH": f"{built.at('/opt/tallystream/bin')}:/usr/bin:/bin:/usr/sbin:/sbin",
+        "HOME": "/tmp",  # noqa: S108 - as in the image
+        "USER_ID": str(USER),
+        "TALLYSTREAM_HTTP_PORT": str(port),
+        "TALLYSTREAM_POSTGRES_DSN": empty_database.dsn,
+    }
+    alone = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
+
     def run(*arguments: str | Path) -> str:
-        done = subprocess.run(
-            [
-                "unshare",
-                "--mount",
-                "sh",
-                "-c",
-                READ_ONLY,
-                "sh",
-                built.at("/opt/tallystream/bin/tallystream"),
-                *arguments,
-            ],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd="/",
-            env={
-                "PATH": "/usr/bin:/bin:/usr/sbin:/sbin",
-                "HOME": "/tmp",  # noqa: S108 - as in the image
-                "USER_ID": str(USER),
-                "TALLYSTREAM_POSTGRES_DSN": empty_database.dsn,
-            },
-        )
+        command: list[str | Path] = [*alone, "tallystream", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", env=env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def is_healthy() -> bool:
+        (check,) = dockerfile[1].all("HEALTHCHECK")
+        command = json.loads(check.partition("CMD ")[2])
+        return subprocess.run([*alone, *command], check=False, capture_output=True, cwd="/", env=env).returncode == 0
 
     assert "applied 0001_core" in run("migrate")
     assert "inventory: created" in run("register", "apply", registers)
     assert "inventory" in run("register", "list")
+    assert not is_healthy()
+    compactor = Server([*alone, "tallystream", "compact"], tmp_path / "log", env=env)
+    try:
+        wait_until(is_healthy, HEALTHY_TIMEOUT_S, "the image's health check finds the compactor alive")
+    finally:
+        compactor.stop()
+    assert "stopped" in compactor.last_lines()
