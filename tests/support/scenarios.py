@@ -141,7 +141,6 @@ ROWS: Final = {
 # Why a row has no test; one that gets a test may go from here.
 WITHOUT_TEST: Final = {
     "B3": "needs three brokers; not in the suites yet",
-    "B17": "the metric is there, a hanging transaction is not made",
     "N4": "waits for a network that can be made to fail",
     "N5": "waits for a network that can be made to fail",
     "N6": "waits for a network that can be made to fail",
