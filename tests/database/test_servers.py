@@ -1,5 +1,8 @@
 """Another server behind the same name: a standby, a promoted one, an old primary, another cluster, a restored copy."""
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -179,3 +182,58 @@ def test_a_worker_that_may_do_everything_says_so(database: Database, option: str
             assert said in run_tallystream("compact", "--once", env=env).check().err
         finally:
             admin.execute(f"ALTER ROLE {database.owner} NOSUPERUSER NOBYPASSRLS".encode())
+
+
+@pytest.mark.scenario("P16")
+def test_no_more_connections(pipeline: Pipeline) -> None:
+    """A passing failure: nothing is refused, and the batch is applied when there is room again."""
+    send(pipeline)
+    consumer = pipeline.consumer()
+    consumer.store.close()
+    with pipeline.database.connect_as_admin() as admin:
+        admin.execute(f"ALTER DATABASE {pipeline.database.name} CONNECTION LIMIT 0".encode())
+        with pytest.raises(TransientError, match="too many connections"):
+            consumer.apply(consumer.batch())
+        admin.execute(f"ALTER DATABASE {pipeline.database.name} CONNECTION LIMIT -1".encode())
+    consumer.apply()
+    pipeline.check()
+
+
+@pytest.mark.scenario("P2", "P4")
+@pytest.mark.parametrize("how", ["kill -9 of one backend", "fast", "immediate"])
+def test_a_server_that_goes_and_comes_back(
+    own_postgres: LocalPostgres, own_database: Callable[[], Database], how: str
+) -> None:
+    """All sessions end, whoever it was; the worker's next try applies what is left, once."""
+    database = own_database()
+    migrate(database.dsn)
+    pipeline = Pipeline(database)
+    send(pipeline)
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(most=5))
+    batch = consumer.batch()
+    if how == "fast":
+        own_postgres.restart()
+    elif how == "immediate":
+        assert own_postgres._server is not None
+        own_postgres._server.stop(signal.SIGQUIT)
+        own_postgres.start()
+    else:
+        with psycopg.connect(own_postgres.dsn, autocommit=True) as victim:
+            os.kill(victim.info.backend_pid, signal.SIGKILL)
+            with pytest.raises(psycopg.OperationalError):
+                victim.execute("SELECT 1")
+    with pytest.raises(TransientError):
+        consumer.apply(batch)
+
+    def again() -> bool:
+        with contextlib.suppress(TransientError):
+            consumer.claim()
+            return True
+        return False
+
+    wait_until(again, 30, "the server answers again")
+    consumer.apply()
+    pipeline.check()
+    assert pipeline.count("inventory_movements") == 8
+    pipeline.close()
