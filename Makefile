@@ -112,6 +112,12 @@ docs: $(VENV)/.dev  ## the documentation as a site, in build/site; a warning is 
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@printf '%s\n' 'build/site/index.html'
 
+.PHONY: mutants
+mutants: $(VENV)/.dev  ## planted bugs, one after the other: the tests have to catch nearly all (MUTANTS='--only "no epoch"')
+	$(say) 'planted bugs'
+	@mkdir -p build
+	@$(BIN)/python -m tests.support.mutants --json build/mutants.json $(MUTANTS)
+
 .PHONY: check
 check: lint types verify  ## lint, types and verify
 

@@ -20,7 +20,7 @@ from tests.support.pipeline import (
     repost,
     unpost,
 )
-from tests.support.postgres import Database
+from tests.support.postgres import SEARCH_PATH, Database
 from tests.support.proxy import COMMIT, Cut, Proxy
 from tests.support.sessions import Running, holding, together, wait_for_waiters
 
@@ -169,6 +169,27 @@ def test_a_connection_that_breaks_anywhere(pipelines: Pipelines) -> None:
             assert store.standing(batch) is Standing.NOT_COMMITTED
             consumer.apply(batch)
     assert pipeline.balances() == {(1, 1, "A"): 100 + len(words) - 1, (1, 2, "A"): 1}
+    pipeline.check()
+
+
+def test_a_recorder_that_another_session_makes_first(pipelines: Pipelines) -> None:
+    """The batch was planned without its state: it fails in passing, and is planned anew with it."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    pipeline.rows("SELECT _ensure_partitions('inventory', '{2026-04-18}')")
+    pipeline.send(movement("r1", line(1, "5")))
+    batch = consumer.batch()
+    with pipeline.database.connect(autocommit=False, options=SEARCH_PATH) as other:
+        other.execute(
+            "INSERT INTO inventory_movements (recorder, period, warehouse, product, lot, quantity, amount)"
+            " VALUES ('r1', '2026-04-18T10:00:00Z', 1, 2, 'A', 1, 0)"
+        )
+        applying = Running(lambda: consumer.store.apply(batch, pipeline.registry))
+        wait_for_waiters(pipeline.database)
+        other.commit()
+    assert isinstance(applying.error(), TransientError)
+    consumer.apply(batch)
+    assert pipeline.balances() == {(1, 1, "A"): 5, (1, 2, "A"): 1}
     pipeline.check()
 
 

@@ -159,7 +159,7 @@ def sample(subject: Subject, names: "tuple[str, ...]", rng: random.Random) -> li
 
 
 @pytest.mark.slow
-@pytest.mark.scenario("W1", "W2", "W11", "P1", "N1", "N2", "C1", "O2", "B4")
+@pytest.mark.scenario("W1", "W2", "W11", "P1", "P2", "P3", "P4", "N1", "N2", "C1", "O2", "B4")
 @pytest.mark.parametrize("subject", Subject)
 def test_whatever_fails_the_work_is_done_once(
     bench: Bench, failpoints: "dict[Subject, tuple[str, ...]]", rng: random.Random, subject: Subject

@@ -81,6 +81,17 @@ def test_crossing_recorders_never_deadlock(pipelines: Pipelines) -> None:
     pipeline.check()
 
 
+def test_derived_rows_are_written_in_the_order_of_their_keys(pipelines: Pipelines) -> None:
+    """Balances and totals alike, in one order for everybody: where new rows lie shows in which they came."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    pipeline.send(movement("r", *[line(product) for product in range(60)]))
+    consumer.apply()
+    for table in ("totals_day", "totals_month", "totals_year", "balance_cache"):
+        keys = [key for (key,) in pipeline.rows(f"SELECT dim_hash FROM inventory_{table} ORDER BY ctid")]  # noqa: S608
+        assert (len(keys), keys) == (60, sorted(keys)), table
+
+
 def reverse_the_fold(database: Database) -> None:
     """Lets a session say in which order the fold goes through its cells: what would be, were there no one order."""
     with database.connect(options=SEARCH_PATH) as owner:

@@ -82,10 +82,10 @@ class LocalPostgres:
         message = f"PostgreSQL does not start; the end of its log:\n{server.last_lines()}"
         raise RuntimeError(message)
 
-    def stop(self) -> None:
-        """The fast shutdown: sessions are ended, the data are clean."""
+    def stop(self, *, immediate: bool = False) -> None:
+        """The fast shutdown: sessions are ended, the data are clean; an immediate one leaves them to be recovered."""
         if self._server is not None:
-            self._server.stop(signal.SIGINT)
+            self._server.stop(signal.SIGQUIT if immediate else signal.SIGINT)
 
     def kill(self) -> None:
         """kill -9 of the server and of all its processes."""

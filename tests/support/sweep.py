@@ -10,6 +10,8 @@ batch and dead letter with the oracle's. It prints how many there were, and writ
 import argparse
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import tempfile
 import threading
@@ -53,6 +55,9 @@ FAULTS: Final[Mapping[Subject, tuple[Fault, ...]]] = {
         for subject in (Subject.COMPACTOR, Subject.INSTALLATION, Subject.UPGRADE)
     },
 }
+
+DOWN: Final = frozenset({Fault.KILL_POSTGRES, Fault.SHUT_DOWN, Fault.SHUT_DOWN_NOW})
+"""The server is started again afterwards; from any other fault it recovers by itself."""
 
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["tests.support.sweep_children"])
@@ -217,6 +222,7 @@ class Child:
     process: BaseProcess
     channel: Channel
     reached: str | None = None
+    backend: int = 0
     seen: tuple[str, ...] = ()
 
     @property
@@ -238,7 +244,8 @@ class Child:
             with suppress(EOFError):
                 kind, what = self.channel.recv()
                 if kind == "now":
-                    return Fault(what)
+                    fault, self.backend = what
+                    return Fault(fault)
                 if kind == "reached":
                     self.reached = str(what)
                 else:
@@ -300,9 +307,9 @@ class Run:
             victim = start(replace(job, dsn=proxy.dsn) if proxy else job)
             others: list[Child] = []
             while (fault := victim.next_word()) is not None:
-                self.help(fault, proxy, others)
+                self.help(fault, victim, proxy, others)
                 victim.go_on()
-                if fault is Fault.KILL_POSTGRES:
+                if fault in DOWN:
                     self.bench.server.start()
             assert victim.reached is not None, f"never came to failpoint {case.at}\n{self.said()}"
             self.judge(victim.code)
@@ -313,10 +320,17 @@ class Run:
         self.check()
         return victim.reached
 
-    def help(self, fault: Fault, proxy: Proxy | None, others: list[Child]) -> None:
+    def help(self, fault: Fault, victim: Child, proxy: Proxy | None, others: list[Child]) -> None:
         """Do what takes another process."""
         if fault is Fault.KILL_POSTGRES:
             self.bench.server.kill()
+        elif fault in DOWN:
+            self.bench.server.stop(immediate=fault is Fault.SHUT_DOWN_NOW)
+        elif fault is Fault.KILL_BACKEND:
+            os.kill(victim.backend, signal.SIGKILL)
+        elif fault is Fault.TERMINATE:
+            with self.database.connect_as_admin() as admin:
+                admin.execute("SELECT pg_terminate_backend(%s, 10000)", [victim.backend])
         elif fault is Fault.LOSE_REPLY and proxy is not None:
             proxy.cut(b"", Cut.AFTER)
         elif fault is Fault.HANG:

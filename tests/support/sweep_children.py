@@ -56,6 +56,10 @@ class Fault(StrEnum):
     REFUSE = auto()  # the server answers with a passing error: deadlock, serialization, lock, shutdown, resources
     KILL_SELF = auto()  # kill -9 of the process
     KILL_POSTGRES = auto()  # kill -9 of the server with all its processes
+    KILL_BACKEND = auto()  # kill -9 of the session's own process: the server ends all others, and recovers
+    TERMINATE = auto()  # an administrator ends the session
+    SHUT_DOWN = auto()  # the server is shut down and started again: fast
+    SHUT_DOWN_NOW = auto()  # the same, immediate
     CUT = auto()  # the connection breaks before the statement
     LOSE_REPLY = auto()  # the statement arrives, and its answer does not
     HANG = auto()  # the process stands still, and another one does its work; then it goes on
@@ -138,7 +142,7 @@ class Breaker:
             cut(connection)
         elif fault is Fault.REVOKE:
             self._revoke()
-        self._channel.send(("now", fault))
+        self._channel.send(("now", (fault, connection.info.backend_pid)))
         if not self._channel.poll(ANSWER_TIMEOUT_S):
             raise UnforeseenError("the parent does not answer")
         self._channel.recv()

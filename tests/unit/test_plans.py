@@ -55,6 +55,7 @@ revision after none          | movement r a x; repost r b @1 y           -> appl
 revision remembered past one without | repost r a @3 x; movement r b y; repost r c @2 z -> applied applied stale : r=x,y
 revision zero and below      | repost r a @0 x; repost r b @-1 y         -> applied stale          : r=x
 a refused one leaves no mark | movement r a x; movement r a y; movement r a x -> applied id_conflict duplicate : r=x
+an earlier line comes later  | movement r a xxx; movement r b x          -> applied applied        : r=xxx,x
 registers are apart          | movement A/r a x; movement B/r a y        -> applied applied        : A/r=x B/r=y
 many of one recorder         | repost r b y; unpost r c; movement r d w -> applied applied applied : r=w
 """
