@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from ingest.compactor import Compactor, CompactorLimits
 from ingest.postgres.compacting import DeltaStore
 from ingest.postgres.housekeeping import Housekeeper
-from ingest.wiring import SteadyClock
+from ingest.wiring.parts import SteadyClock
 from tests.support.pipeline import Pipeline, access_to
 from tests.support.registers import Shop, element
 from tests.support.sessions import WAIT_S, Running

@@ -10,7 +10,7 @@ from ingest.domain.plans import Outcome
 from ingest.domain.registers import Dimension, Kind, Register, Resource
 from ingest.errors import TransientError
 from ingest.postgres.dead_letters import list_dead_letters, show_dead_letter
-from tests.support.pipeline import Document, Pipeline, movement, repost, unpost
+from tests.support.pipeline import Document, Pipeline, line, movement, repost, unpost
 from tests.support.sessions import holding
 
 Pipelines = Callable[..., Pipeline]
@@ -235,3 +235,18 @@ def test_lists_are_bounded_and_filtered(pipeline: Pipeline) -> None:
     assert listed(reason="not_json", most=2) == [4, 3]
     assert listed(register="nobody") == [7, 6, 5]
     assert listed(state="retried") == []
+
+
+def test_two_cells_with_one_key_are_never_added_up(pipelines: Pipelines) -> None:
+    """Where a row under a cell's key is of another cell, the event is refused and the row stays as it is."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    pipeline.send(movement("r1", line(1, "5")))
+    consumer.apply()
+    with pipeline.database.connect_as_admin() as admin:
+        admin.execute("SET session_replication_role = replica")
+        admin.execute("UPDATE accum.inventory_balance_cache SET product = 2")
+    pipeline.send(movement("r2", line(1, "7")))
+    assert consumer.apply().outcomes == {Outcome.DEAD_LETTER: 1}
+    assert pipeline.value("SELECT sqlstate FROM _dead_letters") == "TS021"
+    assert pipeline.value("SELECT quantity FROM inventory_balance_cache") == 5
