@@ -21,7 +21,7 @@ from ingest.domain.batches import Batch
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.rebuilding import Carried, CellDifference, Comparison, GivenUp, Shadow, Target, Targets
 from ingest.domain.registers import Register
-from ingest.errors import DataError, RegisterError
+from ingest.errors import DataError, RegisterError, TransientError
 from ingest.postgres import care
 from ingest.postgres.connections import Connection, Database, translated_errors
 from ingest.postgres.registers import as_columns, as_register, read_registry
@@ -46,6 +46,11 @@ class RebuildStore:
     _held: Connection | None = None
     _watch: Connection | None = None
     _shadow: Shadow | None = None
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether the stream waits for this rebuild now."""
+        return self._held is not None
 
     def begin(self) -> Shadow:
         """Make the shadow, or find the one of a rebuild that was interrupted."""
@@ -139,11 +144,20 @@ class RebuildStore:
         return batches.apply(batch, registry)
 
     def carry(self, *, drop: bool) -> Carried:
-        """Make the shadow's movements by SQL those of the live register, or none."""
-        with self._patient() as connection:
-            row = connection.execute(
-                self.database.compose("carry_movements"), {"register": self.register, "drop": drop}
-            ).fetchone()
+        """Make the shadow's movements by SQL those of the live register, or none; while the stream waits, in time."""
+        try:
+            with self._patient() as connection:
+                if self._held:
+                    limits = {**self.database.limits, **_both(self.hold_ms)}
+                    connection.execute(self.database.compose("limit_waiting"), limits)
+                row = connection.execute(
+                    self.database.compose("carry_movements"), {"register": self.register, "drop": drop}
+                ).fetchone()
+        except TransientError as error:
+            if self._held:
+                message = f"looking for movements by SQL took longer than rebuild_hold_ms, {self.hold_ms}: {error}"
+                raise TransientError(message) from error
+            raise
         return Carried(*cast("tuple[int, int, int]", row))
 
     @contextmanager
@@ -258,6 +272,10 @@ class RebuildStore:
                 yield connection
         except DataError as error:
             raise RegisterError(error.detail) from error
+
+
+def _both(timeout_ms: int) -> dict[str, int]:
+    return {"statement_timeout_ms": timeout_ms, "lock_timeout_ms": timeout_ms}
 
 
 def _declared(register: Register) -> dict[str, object]:

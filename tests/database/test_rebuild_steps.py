@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
@@ -12,7 +13,7 @@ from ingest.errors import OperatorError, RegistryChangedError, TransientError
 from ingest.postgres import care
 from ingest.rebuilder import Choices, Rebuilt
 from tests.support.pipeline import PERIOD, Pipeline, line, movement, repost
-from tests.support.rebuilds import KilledError, Watched, digest, killed_at, rebuild, rebuilder_of, store_of
+from tests.support.rebuilds import HOLD_MS, KilledError, Watched, digest, killed_at, rebuild, rebuilder_of, store_of
 from tests.support.sessions import Running, holding, wait_for_waiters
 from tests.support.waiting import wait_until
 
@@ -179,6 +180,27 @@ def test_a_reader_who_is_in_the_way_for_long_keeps_nobody_waiting(filled: Pipeli
         reader.rollback()
     assert rebuilding.result().exchanged
     check(filled, digest(filled))
+
+
+def test_the_stream_is_let_go_when_carrying_takes_too_long(filled: Pipeline) -> None:
+    """Within the hold everything is bounded by it; the next try succeeds."""
+    right, store = digest(filled), store_of(filled)
+    store.hold_ms = 300
+    blockers: list[Any] = []
+
+    def block(name: str, _number: int) -> None:
+        if name == "carry" and store.is_holding and not blockers:
+            blockers.append(filled.database.connect(autocommit=False))
+            shadow = filled.value("SELECT shadow FROM _rebuilds")
+            blockers[0].execute(f"LOCK TABLE accum.{shadow}_movements IN ACCESS EXCLUSIVE MODE".encode())
+        elif name == "targets" and blockers:
+            blockers[0].close()
+            store.hold_ms = HOLD_MS
+
+    watched = Watched(store, before=block)
+    assert rebuild(filled, watched).exchanged
+    assert watched.steps.count("hold") == watched.steps.count("release") + 1
+    check(filled, right)
 
 
 def test_of_two_rebuilds_the_later_one_goes_on(filled: Pipeline) -> None:
