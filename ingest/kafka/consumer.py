@@ -26,6 +26,7 @@ from ingest.kafka.broker_errors import ClientLog, Troubles, fatal, hopeless_from
 from ingest.kafka.confirming import Confirmer
 from ingest.kafka.options import Config
 from ingest.kafka.rebalance import Assignment, Key, OnAssigned, OnRevoked
+from ingest.kafka.stalling import Stalls
 from ingest.kafka.statistics import EVERY_MS, Statistics
 
 # A partition that could not be claimed is offered again after this time; and one that the log does not go on for
@@ -65,6 +66,7 @@ class KafkaSource:
         self._assignment = Assignment(bounds, lambda _: (), lambda _partitions, _lost: None)
         self._ever_read = False
         self._statistics = Statistics()
+        self._stalls = Stalls(clock)
         self._state = KafkaState(connected=False, joined=False)
         self._look_at = 0.0
         self._heard = False
@@ -93,6 +95,7 @@ class KafkaSource:
         assignment.moved.clear()
         self._care_for_waiting()
         self._mirror_again()
+        self._stalls.note(self._statistics.fetched)
         records = self._consume(max_messages, timeout_s if self._confirmer.is_empty else min(timeout_s, _ANSWER_SOON_S))
         self._raise_failure()
         self._confirmer.drop(assignment.moved)

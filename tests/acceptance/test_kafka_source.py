@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicCollection
 from confluent_kafka import TopicPartition as KafkaTopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from structlog.testing import capture_logs
 
 from ingest.domain.positions import TopicPartition
 from ingest.errors import OperatorError
@@ -206,6 +207,32 @@ def test_aborted_transactions_are_gaps(kafka: Broker, kafka_topic: MakeTopic, me
     again = members(kafka.bootstrap_servers, [topic], member.positions).start()
     again.read_until(lambda: again.claims)
     assert again.poll(1) == []
+
+
+@pytest.mark.scenario("B17")
+def test_a_transaction_that_never_ends_is_said(kafka: Broker, kafka_topic: MakeTopic, members: MakeMember) -> None:
+    """What is behind it is not read, and that is said after a while; polling waits, it does not spin."""
+    topic = kafka_topic()
+    hanging = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic})
+    hanging.init_transactions(TIMEOUT_S)
+    hanging.begin_transaction()
+    hanging.produce(topic, b"never")
+    hanging.flush(TIMEOUT_S)
+    _produce(kafka, topic, 5)
+    past = 0.0
+    member = members(kafka.bootstrap_servers, [topic], clock=lambda: time.monotonic() + past).start()
+    with capture_logs() as logs:
+        member.read_until(lambda: member.source._stalls._held, timeout_s=TIMEOUT_S)
+        past = 100.0
+        began, polls = time.monotonic(), 0
+        while not any("lso_stalled" in str(one["event"]) for one in logs):
+            assert time.monotonic() - began < TIMEOUT_S
+            member.poll(0.2)
+            polls += 1
+    assert polls <= (time.monotonic() - began) / 0.2 + 1
+    assert member.messages == []
+    hanging.abort_transaction(TIMEOUT_S)
+    member.read_until(lambda: len(member.messages) == 5)
 
 
 @pytest.mark.scenario("B11")

@@ -15,7 +15,7 @@ SECONDS = 20
 TIMEOUT_S = 500
 
 
-@pytest.mark.scenario("B1", "B4", "B5", "B19", "W6", "P1", "P3", "C1", "C2", "C5", "C6", "C7", "O4", "O8")
+@pytest.mark.scenario("B1", "B4", "B5", "B19", "W6", "P1", "P3", "P4", "C1", "C2", "C5", "C6", "C7", "O4", "O8")
 def test_a_short_torture(request: pytest.FixtureRequest) -> None:
     """Whoever is killed or frozen: snapshots agree all the time, and in the end every number is the oracle's."""
     if lack := local_kafka.missing():

@@ -437,3 +437,28 @@ def test_a_claim_knows_whether_its_positions_are_where_it_left_them(pipeline: Pi
     assert not consumer.store.holds([*claims, replace(claims[0], position_id=claims[0].position_id + 1)])
     pipeline.consumer("another")
     assert not consumer.store.holds(claims)
+
+
+@pytest.mark.scenario("P16")
+def test_no_more_connections_is_a_passing_failure(pipeline: Pipeline) -> None:
+    """The server takes nobody: the batch is to be tried again, and then it is applied once."""
+    consumer = pipeline.consumer()
+    pipeline.send(movement("r1", line(1)))
+    batch = consumer.batch()
+    consumer.store.close()
+    limit = "ALTER ROLE {} CONNECTION LIMIT {}"
+    owner = pipeline.database.owner
+    with pipeline.database.connect_as_admin() as admin:
+        admin.execute(limit.format(owner, 0).encode())
+        try:
+            for _ in range(3):
+                with pytest.raises(TransientError, match="too many connections"):
+                    consumer.store.apply(batch, pipeline.registry)
+                with pytest.raises(TransientError, match="too many connections"):
+                    consumer.store.standing(batch)
+        finally:
+            admin.execute(limit.format(owner, -1).encode())
+    assert consumer.store.standing(batch) is Standing.NOT_COMMITTED
+    consumer.apply(batch)
+    assert pipeline.balances() == {(1, 1, "A"): 1}
+    pipeline.check()

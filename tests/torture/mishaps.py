@@ -47,6 +47,7 @@ class Mishaps:
         ]
         rather = [self.kill_postgres, self.kill_compactor, self.terminate_worker, self.freeze_worker, self.kill_kafka]
         seldom = [self.freeze_compactor, self.terminate_compactor, self.freeze_postgres, self.freeze_kafka]
+        seldom.append(self.restart_postgres)
         everything = [*often, *rather, *seldom]
         # A short run begins with what is quickly done.
         later, first = [*rather, *seldom], list(often)
@@ -127,6 +128,11 @@ class Mishaps:
         self.stage.postgres.start()
         if pending and self._pending():
             self.reached["recovery with pending deltas"] += 1
+
+    def restart_postgres(self) -> None:
+        """A shutdown, fast or immediate, and a start."""
+        self.stage.postgres.stop(immediate=self.rng.random() < 0.5)
+        self.stage.postgres.start()
 
     def freeze_postgres(self) -> None:
         """SIGSTOP of the server with all its sessions."""
