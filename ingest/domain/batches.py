@@ -6,10 +6,13 @@ expected position from message offsets, because offsets have gaps (compaction, t
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.positions import Claim, PartitionKey, TopicPartition
+
+# After a fail-over versions may grow smaller: no order among them says which of two is the present one.
+SEVERAL_VERSIONS: Final = -1
 
 Decoded: TypeAlias = Event | Refusal
 
@@ -27,7 +30,7 @@ class Span:
 class Batch:
     """Events in the order in which they were read, and the spans they came from, in partition order.
 
-    `registry_version` is that of the declarations with which they were decoded, the lowest if there were several.
+    `registry_version` is that of the declarations with which they were decoded; under several, none that there is.
     """
 
     items: tuple[Decoded, ...]
@@ -116,7 +119,8 @@ class BatchBuilder:
             self._next_offsets[partition] = message.offset + 1
             self._timestamps[partition] = message.timestamp_ms
             self._count(item)
-        self._registry_version = min(self._registry_version, registry_version)
+        if registry_version != self._registry_version:
+            self._registry_version = SEVERAL_VERSIONS
 
     def due_in_s(self, now: float) -> float | None:
         """Seconds until the open batch is old enough; None when nothing waits."""
