@@ -27,6 +27,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
+
 from ingest.domain.positions import TopicPartition
 from ingest.postgres import migrations
 from ingest.postgres.compacting import drain
@@ -36,6 +38,7 @@ from tests.support.pipeline import TOPIC, Pipeline, access_to
 from tests.support.postgres import Database, Databases
 from tests.support.proxy import Cut, Proxy
 from tests.support.sweep_children import Fault, Job, Log, Subject, child
+from tests.support.waiting import wait_until
 
 PARTITIONS: Final = 2
 # While a process hangs, nobody may wait for it for longer than this; otherwise a slow machine is no fault.
@@ -156,6 +159,14 @@ class Bench:
 
     def close(self) -> None:
         self.server.close()
+
+    def answers(self) -> bool:
+        """Whether the server takes connections."""
+        try:
+            with self.migrated.connect():
+                return True
+        except psycopg.OperationalError:
+            return False
 
     def _prepared(self, *, read: bool = False) -> Database:
         """Both registers, and the earlier events applied; `read` is for a compactor, which finds the later ones too."""
@@ -316,6 +327,8 @@ class Run:
             for other in others:
                 assert other.end() == 0, self.said()
             if victim.code != 0:
+                # Whoever starts it again does so when the server has recovered.
+                wait_until(self.bench.answers, END_TIMEOUT_S, "PostgreSQL answers")
                 assert start(self.job()).end() == 0, self.said()
         self.check()
         return victim.reached
