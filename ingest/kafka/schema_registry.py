@@ -8,6 +8,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Final, TypeVar
 
@@ -19,7 +20,8 @@ from ingest.errors import OperatorError, SettingsError, TransientError
 ReadPayload = Callable[[bytes], Content]
 _T = TypeVar("_T")
 
-_NOT_FOUND: Final = 404
+# The registry's own codes for what it does not have. A proxy before it, or a wrong path, says 404 and no such code.
+_NOT_FOUND: Final = range(40400, 40500)
 # Producers name what they want: no more schemas than this are kept, and an unknown one is asked for again only later.
 _MOST_SCHEMAS: Final = 1000
 _ASK_AGAIN_S: Final = 30.0
@@ -63,7 +65,7 @@ class SchemaRegistry:
             references: dict[str, str] = {}
             self._collect(found.references, references)
         except self._module.SchemaRegistryError as error:
-            if error.http_status_code == _NOT_FOUND:
+            if error.error_code in _NOT_FOUND:
                 return None
             raise TransientError(f"the schema registry refuses to show schema {schema_id}: {error}") from error
         except UnreadableError:
@@ -88,8 +90,14 @@ class SchemaRegistry:
 class SchemaReader:
     """Reads framed values; may be asked by several threads."""
 
-    def __init__(self, lookup: Callable[[int], Schema | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        lookup: Callable[[int], Schema | None],
+        clock: Callable[[], float] = time.monotonic,
+        make_reader: Callable[[Schema], ReadPayload] | None = None,
+    ) -> None:
         self._lookup = lookup
+        self._make_reader = make_reader or reader_of
         self._clock = clock
         self._known: dict[int, ReadPayload] = {}
         self._unknown: dict[int, float] = {}
@@ -111,7 +119,11 @@ class SchemaReader:
         if schema is None:
             _keep(self._unknown, frame.schema_id, self._clock())
             raise UnreadableError(Reason.UNKNOWN_SCHEMA, f"schema {frame.schema_id} is not in the registry")
-        read = reader_of(schema)
+        try:
+            read = self._make_reader(schema)
+        except UnreadableError as error:
+            # What is wrong with a schema stays wrong: it is not compiled again for each event that names it.
+            read = partial(_refuse, error)
         _keep(self._known, schema.id, read)
         return read
 
@@ -135,6 +147,11 @@ def _reader(format_name: str, schema: Schema) -> ReadPayload:
     module = importlib.import_module(f"ingest.kafka.{format_name}")
     read: ReadPayload = module.payload_reader(schema.text, schema.references)
     return read
+
+
+def _refuse(error: UnreadableError, _: bytes) -> Content:
+    """Say of each payload what is wrong with its schema."""
+    raise UnreadableError(error.reason, error.detail, error.path)
 
 
 def _read_json(payload: bytes) -> Content:

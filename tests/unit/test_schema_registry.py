@@ -2,15 +2,20 @@
 
 import base64
 import json
+import threading
 from decimal import Decimal
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from msgspec.structs import replace
 
 from ingest.domain.decoding import Decoder
-from ingest.domain.messages import Event, Refusal
-from ingest.kafka.schema_registry import Schema, SchemaReader
+from ingest.domain.messages import Event, Reason, Refusal
+from ingest.domain.strict_json import Number, UnreadableError
+from ingest.errors import TransientError
+from ingest.kafka.avro import payload_reader
+from ingest.kafka.schema_registry import ReadPayload, Schema, SchemaReader, schema_reader
 from tests.support.events import EVENT, INVENTORY, accepted, event, record, refused
 from tests.support.formats import AVRO, EXACT, LINE, PROTO, avro, compiled, framed, in_avro, in_protobuf
 
@@ -77,6 +82,48 @@ def test_avro_refusals(payload: bytes, text: str, expected: str) -> None:
     assert refused(read("AVRO", text, payload)) == expected
 
 
+def of_fields(*fields: tuple[str, object]) -> str:
+    """An Avro schema of a record."""
+    return json.dumps(
+        {"type": "record", "name": "E", "fields": [{"name": name, "type": schema} for name, schema in fields]}
+    )
+
+
+DECIMAL = {"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}
+
+
+@pytest.mark.parametrize(
+    ("unscaled", "expected"),
+    [(123456, "1234.56"), (-999999, "-9999.99"), (5, "0.05"), (0, "0.00"), (1234567, None), (-1000000, None)],
+)
+def test_an_avro_decimal_is_exact_or_refused(unscaled: int, expected: str | None) -> None:
+    """A number with more digits than its schema allows is not rounded to them."""
+    data = unscaled.to_bytes(4, "big", signed=True)
+    fixed = {"type": "fixed", "name": "F", "size": 4} | {name: DECIMAL[name] for name in DECIMAL if name != "type"}
+    for schema, payload in ((DECIMAL, b"\x08" + data), (fixed, data)):
+        read_payload = payload_reader(of_fields(("amount", schema)), {})
+        if expected is None:
+            with pytest.raises(UnreadableError, match="more digits than the 6 that its schema allows"):
+                read_payload(payload)
+        else:
+            assert read_payload(payload) == {"amount": Number(expected)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_fields(("next", ["null", "E"])),
+        of_fields(("all", {"type": "map", "values": "E"})),
+        of_fields(("lines", {"type": "array", "items": "null"})),
+        of_fields(("lines", {"type": "array", "items": {"type": "record", "name": "Nothing", "fields": []}})),
+        of_fields(*((f"f{number}", "int") for number in range(1000))),
+    ],
+)
+def test_an_avro_schema_in_which_few_bytes_may_become_anything_is_refused(text: str) -> None:
+    """A value without a bound on its depth ends in a crash of the process, and not in an error."""
+    assert refused(read("AVRO", text, b"\x02" * 1_000_000)) == "not_of_schema"
+
+
 def test_protobuf() -> None:
     """Presence, well-known types, nested messages; from the text of the schema, or from its descriptor."""
     protobuf = partial(in_protobuf, compiled(PROTO))
@@ -133,6 +180,55 @@ def test_schemas_are_asked_for_once() -> None:
     schemas[2], now = Schema(2, "JSON", "{}", {}), 31.0
     assert isinstance(decoder.decode(record(framed(json.dumps(EVENT).encode(), 2))), Event)
     assert asked == [1, 2, 2]
+
+
+def test_a_wrong_schema_is_compiled_once() -> None:
+    """However many events name it."""
+    asked: list[int] = []
+
+    def compiled_badly(schema: Schema) -> ReadPayload:
+        asked.append(schema.id)
+        raise UnreadableError(Reason.NOT_OF_SCHEMA, "nonsense")
+
+    reader = SchemaReader({7: Schema(7, "PROTOBUF", "message {", {})}.get, make_reader=compiled_badly)
+    decoder = Decoder({"inventory": INVENTORY}, None, reader)
+    results = [decoder.decode(record(framed(b"\0"))) for _ in range(3)]
+    assert [(refused(result), result.detail) for result in results if isinstance(result, Refusal)] == 3 * [
+        ("not_of_schema", "schema 7: nonsense")
+    ]
+    assert asked == [7]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "known"),
+    [
+        (404, b'{"error_code": 40403, "message": "Schema 7 not found"}', True),
+        (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}', False),
+        (404, b"<html>no such page</html>", False),
+        (401, b'{"error_code": 401, "message": "Unauthorized"}', False),
+    ],
+)
+def test_only_the_registry_can_say_that_it_has_no_such_schema(status: int, body: bytes, *, known: bool) -> None:
+    """A wrong address, or a proxy whose registry is down, says nothing about the event."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reader = schema_reader(f"http://127.0.0.1:{server.server_port}", "", "", "", timeout_s=10)
+        expected = UnreadableError if known else TransientError
+        with pytest.raises(expected, match="schema 7"):
+            reader(framed(b"{}"))
+        server.shutdown()
 
 
 def test_without_a_registry() -> None:
