@@ -59,7 +59,8 @@ def trace_recorder(
         done = 0
         while not reader.is_done():
             messages = reader.read(settings.batch_max_events, _POLL_S)
-            items += [decode(registry, message) for message in messages if may_be_of(message, recorder)]
+            decoded = (decode(registry, message) for message in messages if may_be_of(message, recorder))
+            items += [item for item in decoded if item.recorder == recorder]
             done += len(messages)
             report("reading the topic", done, total)
     finally:
