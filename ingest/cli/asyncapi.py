@@ -15,7 +15,7 @@ from ingest.wiring import commands
 Files = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="TOML files with [register.NAME] tables; without one, what the database has.", metavar="[FILE...]"
+        help="TOML files with tables register.NAME; without one, what the database has.", metavar="[FILE...]"
     ),
 ]
 

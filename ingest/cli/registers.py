@@ -17,7 +17,7 @@ from ingest.wiring import commands
 
 app = typer.Typer(no_args_is_help=True, help="Declare registers, and look at those there are.")
 
-Files = Annotated[list[Path], typer.Argument(help="TOML files with [register.NAME] tables.", metavar="FILE...")]
+Files = Annotated[list[Path], typer.Argument(help="TOML files with tables register.NAME.", metavar="FILE...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
