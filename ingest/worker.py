@@ -217,7 +217,8 @@ class Worker:
         # A register that is unknown here may have been declared a moment ago: applying the batch will tell.
         registry = self._registry
         began = self._clock.now()
-        items = [self._decode(registry, message) for message in messages]
+        with self.progress.decoding(self._clock.now):
+            items = [self._decode(registry, message) for message in messages]
         self._builder.add(items, registry.version, self._spent("decode", began))
         self._reading_delays.reset()
 

@@ -5,8 +5,12 @@ that arrived now would be applied now.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from ingest.domain.progress import Loop, Progress, Tally
+
+UNDECODED_S: Final = 60.0
+"""Longer than from one attempt to the next: until then it is not known that events can be decoded again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,13 @@ class Health:
 def worker_health(progress: Progress, *, postgres_up: bool, now: float, live_timeout_s: float) -> Health:
     """Judge a worker."""
     claimed = bool(progress.reaches)
+    undecoded_at = progress.undecoded_at
+    decodes = undecoded_at is None or now - undecoded_at > UNDECODED_S
     return Health(
         live=(_loop(progress.loop, now, live_timeout_s),),
         ready=(
             *_common(progress.loop, postgres_up=postgres_up),
+            Check("decoding", decodes, "the schema registry does not answer, and events wait for it"),
             Check("kafka", progress.kafka.connected, "no broker answers"),
             Check("group", claimed or progress.kafka.joined, "the consumer group is not joined yet"),
             Check("partitions", claimed or not progress.stopped, "none of the partitions given to it can be read"),

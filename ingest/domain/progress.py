@@ -7,7 +7,8 @@ frozen value that is replaced as a whole. Times are seconds of the loop's steady
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
@@ -16,7 +17,7 @@ from ingest.domain.batches import Batch
 from ingest.domain.messages import Reason
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import TopicPartition
-from ingest.errors import PositionError
+from ingest.errors import PositionError, TransientError
 
 READING: Final = ("poll", "idle", "decode", "held_back")
 """Phases of the thread that reads; all others are of the one that applies."""
@@ -127,6 +128,8 @@ class Progress:
     reaches: dict[TopicPartition, Reach] = field(default_factory=dict)
     kafka: KafkaState = field(default_factory=lambda: KafkaState(connected=False, joined=False))
     loop: Loop = field(default_factory=Loop)
+    undecoded_at: float | None = None
+    """When events could not be decoded because a schema registry did not answer; None once they were."""
     batch_events: Histogram = field(default_factory=lambda: Histogram(EVENTS))
     batch_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS))
@@ -154,6 +157,16 @@ class Progress:
     def spend(self, phase: str, seconds: float) -> None:
         """Count time that went into a phase."""
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def decoding(self, now: Callable[[], float]) -> Iterator[None]:
+        """Take note whether events are decoded within."""
+        try:
+            yield
+        except TransientError:
+            self.undecoded_at = now()
+            raise
+        self.undecoded_at = None
 
     def claim(self, claims: Claims, now: float) -> None:
         """Take note of partitions that are read from now on, and of those that must not be."""

@@ -211,7 +211,7 @@ WORKER: Final[tuple[Metric[Progress], ...]] = (
     Metric(
         "tallystream_partition_stopped",
         Kind.GAUGE,
-        "Whether a partition given to this worker is not read because its position and its log disagree.",
+        "Whether a partition given to this worker is not read: because of its log, or of too many refusals.",
         lambda m: [(_key(tp), stopped) for tp, stopped in _stopped(m.work).items()],
         ("topic", "partition"),
     ),

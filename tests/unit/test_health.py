@@ -23,6 +23,7 @@ def worker(
     turned_at: float | None = NOW,
     stopping: bool = False,
     failing: bool = False,
+    undecoded_at: float | None = None,
     postgres_up: bool = True,
 ) -> Health:
     """A worker that has nothing to complain of, but for what is said."""
@@ -31,6 +32,7 @@ def worker(
     unclaimed = frozenset(tp for tp, _ in progress.stopped.items())
     progress.see(KafkaState(connected=connected, joined=joined, unclaimed=unclaimed), NOW)
     progress.loop.turned_at, progress.loop.stopping, progress.loop.failing = turned_at, stopping, failing
+    progress.undecoded_at = undecoded_at
     return worker_health(progress, postgres_up=postgres_up, now=NOW, live_timeout_s=60)
 
 
@@ -50,6 +52,8 @@ def failed(health: Health) -> set[str]:
         (worker(turned_at=NOW - 61), {"loop"}),
         (worker(stopping=True), {"running"}),
         (worker(failing=True), {"applying"}),
+        (worker(undecoded_at=NOW - 59), {"decoding"}),
+        (worker(undecoded_at=NOW - 61), set()),
         (worker(postgres_up=False), {"postgres"}),
         (worker(connected=False), {"kafka"}),
         (worker(connected=False, joined=False, claims=Claims((), ())), {"kafka", "group"}),
