@@ -167,6 +167,18 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION _turnover_piece(_registers, text, text) IS 'A statement that returns the dimensions and resources of some rows of one view.';
 
+CREATE OR REPLACE FUNCTION _cells_that_match(p_register _registers, p_condition text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    -- Totals are found by cell: where 10 of 10,000 cells match, that is 1 ms in place of 30 for a month of days. A cell has a
+    -- balance if it has totals, unless its deltas are pending; one that is given whole has its key in the condition.
+    IF p_register.kind <> 'balance' OR _has_deltas(p_register) OR p_condition IN ('true', 'false') OR strpos(p_condition, 't.dim_hash') > 0 THEN
+        RETURN '';
+    END IF;
+    RETURN format(' AND t.dim_hash IN (SELECT t.dim_hash FROM %I AS t WHERE %s)', p_register.name || '_balance_cache', p_condition);
+END
+$$;
+COMMENT ON FUNCTION _cells_that_match(_registers, text) IS 'A further condition on totals t: that their cells are among those whose balances match.';
+
 CREATE OR REPLACE FUNCTION _days_of_movements(p_register _registers, p_from date, p_before date) RETURNS text LANGUAGE sql STABLE AS $$
     -- The day decides; the instants only tell which partitions to read. Midnight may be a wide thing where clocks go back.
     SELECT format(
@@ -190,7 +202,8 @@ RETURNS text LANGUAGE sql STABLE AS $$
                         format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition))
                     ELSE _turnover_piece(
                         p_register, '_turnovers_' || c.grain,
-                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition))
+                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends,
+                            p_condition || CASE WHEN c.grain <> 'year' THEN _cells_that_match(p_register, p_condition) ELSE '' END))
                 END, ' UNION ALL '
             )
             FROM _cover(

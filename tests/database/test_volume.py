@@ -19,6 +19,7 @@ CELLS = 1000
 RECORDERS = 50_000
 FIRST_DAY = date(2023, 1, 1)
 DAYS = 4 * 365
+CELLS_OF_A_LOT = 10
 CELL = {"warehouse": 3, "lot": "l7"}  # number 73
 MOST_TOTALS = 62
 """Years, months of a year and days of a month, for a register that is twenty years old."""
@@ -112,7 +113,18 @@ def test_a_month_by_one_dimension_reads_the_months_totals(volume: Volume) -> Non
     read = volume.read(month.format("NULL"))
     assert set(read) == {"stock_totals_month"}
     assert CELLS <= read["stock_totals_month"] <= volume.size("stock_totals_month") <= MOVEMENTS // 20
-    assert set(volume.read(month.format('\'{"lot": "l7"}\''))) == {"stock_totals_month"}
+    of_a_lot = volume.read(month.format('\'{"lot": "l7"}\''))
+    assert set(of_a_lot) == {"stock_balance_cache", "stock_totals_month"}
+    assert of_a_lot["stock_totals_month"] <= 2 * CELLS_OF_A_LOT
+
+
+def test_a_balance_of_the_past_by_one_dimension_reads_the_totals_of_its_cells(volume: Volume) -> None:
+    """The cells that match are found among the balances, and their days and months by key."""
+    read = volume.read("SELECT stock_balance('{\"lot\": \"l7\"}', '2026-07-14')")
+    assert set(read) == {"stock_balance_cache", "stock_totals_year", "stock_totals_month", "stock_totals_day"}
+    assert read["stock_totals_day"] + read["stock_totals_month"] <= CELLS_OF_A_LOT * MOST_TOTALS
+    assert read["stock_balance_cache"] <= 2 * (CELLS + CELLS_OF_A_LOT)
+    assert read["stock_totals_year"] <= volume.size("stock_totals_year")
 
 
 @pytest.mark.parametrize(
