@@ -1,17 +1,19 @@
 # The program and nothing else: an environment made in one stage, copied into the other. It runs as a user without a
 # name or a home, on a root file system that cannot be written to, and needs no writable folder but perhaps /tmp.
 #
-#     docker build -t tallystream .
+#     docker build -t tallystream .                             # --build-arg PACKAGES=full: with the extras for schema
+#                                                               # registries and traces
 #     docker run --read-only -e TALLYSTREAM_POSTGRES_DSN=… tallystream migrate
 
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
+ARG PACKAGES=runtime
 WORKDIR /src
 # Versions and hashes are those that were tested.
-COPY requirements/build.lock requirements/runtime.lock requirements/
+COPY requirements/build.lock requirements/runtime.lock requirements/full.lock requirements/
 RUN python -m venv --without-pip /opt/tallystream
-RUN pip --python /opt/tallystream/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/runtime.lock
+RUN pip --python /opt/tallystream/bin/python install --no-cache-dir --no-compile --require-hashes -r requirements/${PACKAGES}.lock
 RUN pip install --no-cache-dir --require-hashes -r requirements/build.lock
 COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY ingest ingest

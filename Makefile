@@ -153,12 +153,13 @@ verify: $(VENV)/.dev  ## fail when a generated file is not what `make generate` 
 
 .PHONY: lock
 lock: $(VENV)/.dev  ## pin the newest allowed dependencies, with hashes, for every platform
-	@for list in dev demo runtime build fuzz; do \
+	@for list in dev demo runtime full build fuzz; do \
 		printf '==> requirements/%s.lock\n' "$$list"; \
 		case "$$list" in \
 			dev) what='pyproject.toml --all-extras --group dev' ;; \
 			demo) what='pyproject.toml --extra demo --group build --constraint requirements/dev.lock' ;; \
 			runtime) what='pyproject.toml --constraint requirements/dev.lock' ;; \
+			full) what='pyproject.toml --extra avro --extra protobuf --extra tracing --constraint requirements/dev.lock' ;; \
 			build) what='--group pyproject.toml:build --constraint requirements/dev.lock' ;; \
 			fuzz) what='--group pyproject.toml:fuzz' ;; \
 		esac; \

@@ -134,9 +134,9 @@ def test_the_program_takes_the_settings_of_every_container(values: Path, tmp_pat
 def test_what_the_values_say_arrives(tmp_path: Path) -> None:
     """A consumer's settings win over the common ones; large numbers, lists, options and secrets are what they were."""
     objects = render(FULL)
-    shop = _settings(
-        objects, named(objects, "Deployment", "books-tallystream-shop")["spec"]["template"]["spec"], tmp_path
-    )
+    pod = named(objects, "Deployment", "books-tallystream-shop")["spec"]["template"]["spec"]
+    shop = _settings(objects, pod, tmp_path)
+    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4318"} in pod["containers"][0]["env"]
     assert shop.topics == ("shop-events", "shop-corrections")
     assert (shop.group, shop.group_protocol, shop.log_level) == ("shop", "consumer", "warning")
     assert (shop.batch_max_movements, shop.batch_max_bytes, shop.flush_after_ms) == (50_000, 67_108_864, 500)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -53,7 +54,9 @@ def test_the_context_is_what_the_image_is_built_from() -> None:
     assert tops == {
         "ingest", "sql", "schema", "requirements", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE",
     }  # fmt: skip
-    assert {file.name for file in context() if file.parts[0] == "requirements"} == {"build.lock", "runtime.lock"}
+    assert {file.name for file in context() if file.parts[0] == "requirements"} == {
+        "build.lock", "runtime.lock", "full.lock",
+    }  # fmt: skip
 
 
 def test_the_image_holds_the_environment_alone(dockerfile: list[Stage]) -> None:
@@ -85,6 +88,21 @@ def test_the_python_is_one_that_is_tested(dockerfile: list[Stage]) -> None:
     assert dockerfile[0].image == "python:${PYTHON}-slim-bookworm"
 
 
+def _pinned(name: str) -> dict[str, str]:
+    lock = (ROOT / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
+    return dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line)
+
+
+def test_the_full_image_has_the_extras_besides(dockerfile: list[Stage]) -> None:
+    """The same versions of what both have, and every extra that a worker may be told to use."""
+    assert "PACKAGES=runtime" in dockerfile[0].all("ARG")
+    full = _pinned("full")
+    assert _pinned("runtime").items() <= full.items()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted = {re.split(r"[>=<\[]", each)[0] for extra in ("avro", "protobuf", "tracing") for each in extras[extra]}
+    assert wanted - {"tallystream"} <= full.keys()
+
+
 @pytest.mark.slow
 def test_the_environment_is_the_wheel_and_the_pinned_packages(built: Build) -> None:
     """What runtime.lock lists and this machine needs, tallystream from its wheel, and no pip."""
@@ -99,9 +117,7 @@ def test_the_environment_is_the_wheel_and_the_pinned_packages(built: Build) -> N
         package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listing.stdout)
     }
     assert installed.pop("tallystream") == __version__
-    lock = (ROOT / "requirements" / "runtime.lock").read_text(encoding="utf-8")
-    pinned = dict(line.split()[0].split("==") for line in lock.splitlines() if "==" in line)
-    assert installed.items() <= pinned.items()
+    assert installed.items() <= _pinned("runtime").items()
     assert {"confluent-kafka", "psycopg", "psycopg-binary", "pydantic"} <= installed.keys()
     assert not (programs / "pip").exists()
 

@@ -126,7 +126,7 @@ def _consumer() -> JsonSchema:
 
 
 def _pod() -> JsonSchema:
-    lists = ("tolerations", "topologySpreadConstraints", "extraVolumes", "extraVolumeMounts")
+    lists = ("tolerations", "topologySpreadConstraints", "extraEnv", "extraVolumes", "extraVolumeMounts")
     texts = ("annotations", "labels", "nodeSelector")
     return _object(
         {

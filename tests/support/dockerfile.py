@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.support.downloads import ROOT
 
 STEP_TIMEOUT_S = 600
+_PIP = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Build:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._workdir = "/"
+        self._arguments: dict[str, str] = {}
         image = folder / "image"
         venv.create(image, with_pip=True, symlinks=True)
         self._path = f"{image / 'bin'}:/usr/bin:/bin"
@@ -82,6 +84,9 @@ class Build:
             if instruction.word == "WORKDIR":
                 self._workdir = instruction.rest
                 self.at(self._workdir).mkdir(parents=True, exist_ok=True)
+            elif instruction.word == "ARG":
+                name, _, default = instruction.rest.partition("=")
+                self._arguments[name] = default
             elif instruction.word == "COPY":
                 self._copy(*instruction.rest.split())
             else:
@@ -111,7 +116,13 @@ class Build:
             text=True,
             timeout=STEP_TIMEOUT_S,
             cwd=self.at(self._workdir),
-            env={**clean, "PATH": self._path, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"},
+            env={
+                **clean,
+                **self._arguments,
+                "PATH": self._path,
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+                "PIP_ROOT_USER_ACTION": "ignore",
+            },
         )
         assert done.returncode == 0, f"RUN {command}\n{done.stdout}{done.stderr}"
 

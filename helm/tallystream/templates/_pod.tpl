@@ -138,6 +138,9 @@ spec:
         {{- with include "tallystream.secretEnvironment" $root | trim }}
         {{- . | nindent 8 }}
         {{- end }}
+        {{- with $root.Values.pod.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       ports:
         - {name: http, containerPort: {{ $root.Values.http.port }}}
       startupProbe: {{ include "tallystream.probe" (dict "path" "/live" "probe" $root.Values.probes.startup) }}
