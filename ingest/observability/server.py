@@ -58,6 +58,9 @@ class _Request:
     headers: Mapping[str, str]
 
 
+# Of the event loop: to accept a connection takes four, to close one takes two.
+_TURNS = 8
+
 Answer = Callable[[Mapping[str, str]], Response]
 """Takes the request's headers, their names in lower case."""
 
@@ -118,11 +121,19 @@ class HttpServer:
         serve, at = self._serve, self._listener
         server = await asyncio.start_server(serve, sock=at, limit=HEAD_BYTES, backlog=MOST_CONNECTIONS)
         await self._closing.wait()
+        # Nobody is let in any more; who has just been gets as far as what can be cut off. A closed server loses them.
+        self._loop.remove_reader(at)
+        await self._turn()
         server.close()
         open_now = list(self._open)
         for task in open_now:
             task.cancel()
         await asyncio.gather(*open_now, return_exceptions=True)
+        await self._turn()
+
+    async def _turn(self) -> None:
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

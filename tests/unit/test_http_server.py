@@ -1,5 +1,6 @@
 """The HTTP server: what it answers, what it refuses, and that no client can keep others from being answered."""
 
+import gc
 import socket
 import threading
 import time
@@ -241,3 +242,21 @@ def test_ports() -> None:
         for listener in (first, second):
             if listener is not None:
                 listener.close()
+
+
+def test_closing_loses_no_connection(server: Callable[[str], int]) -> None:
+    """Whoever is connected, or just being let in, is cut off: nothing is left for the garbage collector to close."""
+    clients = []
+    for _ in range(20):
+        listener = listen("127.0.0.1", free_ports(1)[0])
+        assert listener is not None
+        closing = HttpServer(listener, {"/": lambda _: Response(200, "text/plain", BIG)}, CONNECTION_S)
+        closing.start()
+        clients += [socket.create_connection(listener.getsockname(), timeout=30) for _ in range(3)]
+        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        closing.close()
+    del closing
+    for client in clients:
+        client.close()
+    gc.collect()
+    assert fetch(server("127.0.0.1"), "/").status == 200
