@@ -8,6 +8,7 @@ a folder of its own. A field that can tell whether it was set says null when it 
 import base64
 import binascii
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from google.type import decimal_pb2  # type: ignore[import-untyped]
 
 from ingest.domain.framing import Content
@@ -34,6 +36,8 @@ _Field: TypeAlias = "FieldDescriptor | upb.FieldDescriptor"
 _SCHEMA: Final = "event.proto"
 # Where google/type/*.proto are; protoc brings google/protobuf/*.proto itself.
 _COMMON: Final = Path(decimal_pb2.__file__).parents[2]
+# Of folders and a file .proto; no folder is called so.
+_FILE_NAME: Final = re.compile(r"(?:(?![^/]*\.proto/)[\w-][\w.-]{0,99}/){0,20}[\w.-]{1,99}\.proto", re.ASCII)
 _COMPILE_TIMEOUT_S: Final = 30
 _MAX_INDEXES: Final = 32
 _VARINT_BITS: Final = 63
@@ -53,11 +57,14 @@ def payload_reader(text: str, references: Mapping[str, str]) -> Callable[[bytes]
         message = message_factory.GetMessageClass(_message_type(file, indexes))()
         try:
             message.ParseFromString(body)
-        except DecodeError:
-            raise UnreadableError(Reason.NOT_OF_SCHEMA, "not what it says") from None
+            _check_known(message)
+            return _document(message)
+        except UnreadableError:
+            raise
         except RecursionError:
             raise UnreadableError(Reason.TOO_DEEP, "messages are nested too deep") from None
-        return _document(message)
+        except Exception as error:  # noqa: BLE001  the same for a broken payload and the library
+            raise UnreadableError(Reason.NOT_OF_SCHEMA, f"not what it says: {type(error).__name__}") from None
 
     return read
 
@@ -68,8 +75,10 @@ def _described(text: str, references: Mapping[str, str]) -> FileDescriptor:
         for proto in _file_protos({**references, _SCHEMA: text}):
             pool.Add(proto)
         return pool.FindFileByName(proto.name)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise UnreadableError(Reason.NOT_OF_SCHEMA, f"its descriptors do not fit together: {error}") from None
+    except OSError as error:
+        raise TransientError(f"a Protobuf schema cannot be compiled here: {error}") from error
 
 
 def _file_protos(sources: Mapping[str, str]) -> list[descriptor_pb2.FileDescriptorProto]:
@@ -100,8 +109,8 @@ def _compiled(sources: Mapping[str, str]) -> descriptor_pb2.FileDescriptorSet:
     with tempfile.TemporaryDirectory() as folder:
         for name, text in sources.items():
             path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts:
-                raise UnreadableError(Reason.NOT_OF_SCHEMA, "it refers to a file outside its folder")
+            if path.is_absolute() or ".." in path.parts or not _FILE_NAME.fullmatch(name):
+                raise UnreadableError(Reason.NOT_OF_SCHEMA, "it refers to a file outside its folder, or oddly named")
             target = Path(folder, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
@@ -165,6 +174,12 @@ def _document(message: Message) -> dict[str, object]:
     return {field.name: _field(message, field) for field in message.DESCRIPTOR.fields}
 
 
+def _check_known(message: Message) -> None:
+    """The parser keeps aside what the schema does not have, or has of another type; here that is part of the event."""
+    if len(UnknownFieldSet(message)):
+        raise UnreadableError(Reason.NOT_OF_SCHEMA, "it has fields that its schema does not have, or has otherwise")
+
+
 def _field(message: Message, field: _Field) -> object:
     if field.is_repeated:
         entries = getattr(message, field.name)
@@ -178,6 +193,7 @@ def _field(message: Message, field: _Field) -> object:
 
 def _value(value: object, field: _Field) -> object:
     if isinstance(value, Message):
+        _check_known(value)
         name = value.DESCRIPTOR.full_name
         if name == "google.protobuf.Timestamp":
             return value.ToJsonString()  # type: ignore[attr-defined]  # of the well-known type

@@ -8,6 +8,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from msgspec.structs import replace
 
 from ingest.domain.decoding import Decoder
@@ -159,6 +160,37 @@ def test_protobuf_refusals(payload: bytes, text: str, expected: str) -> None:
     result = read("PROTOBUF", text, payload)
     assert isinstance(result, Refusal)
     assert refused(result).split()[0] in {expected, "missing_key"}
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of a Protobuf message whose content has a length."""
+    return bytes([number << 3 | 2, len(content)]) + content
+
+
+@pytest.mark.parametrize(
+    ("name", "added"),
+    [
+        ("a moment beyond the calendar", field(6, Timestamp(seconds=10**18).SerializeToString())),
+        ("a moment with a broken part", field(6, b"\x10" + b"\xff" * 9 + b"\x01")),
+        ("a field that the schema does not have", field(15, b"?")),
+        ("a revision that is text", field(5, b"17")),
+        ("a line with more than the schema has", field(7, b"\x10\x2a" + field(15, b"?"))),
+        ("a moment with more than the schema has", field(6, field(15, b"?"))),
+        (
+            "a quantity with more than it has",
+            field(7, b"\x10\x2a" + field(4, field(1, b"1") + field(15, b"?"))),
+        ),
+    ],
+)
+def test_a_protobuf_payload_that_is_not_all_of_its_schema_is_refused(name: str, added: bytes) -> None:
+    """Nothing of an event is passed over, and nothing is raised."""
+    assert refused(read("PROTOBUF", PROTO, in_protobuf(compiled(PROTO)) + added)) == "not_of_schema", name
+
+
+@pytest.mark.parametrize("name", ["../up.proto", "/up.proto", "up", "a\0b.proto", "x" * 300 + ".proto", "é.proto", ""])
+def test_files_of_protobuf_schemas_have_plain_names(name: str) -> None:
+    """They are written to a folder for the compiler."""
+    assert refused(read("PROTOBUF", PROTO, b"\0", {name: 'syntax = "proto3";'})) == "not_of_schema"
 
 
 def test_schemas_are_asked_for_once() -> None:
