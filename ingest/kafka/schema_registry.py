@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ingest.domain.framing import Content, Frame, open_frame
 from ingest.domain.messages import Reason
@@ -18,6 +18,7 @@ from ingest.domain.strict_json import UnreadableError
 from ingest.errors import OperatorError, SettingsError, TransientError
 
 ReadPayload = Callable[[bytes], Content]
+_K = TypeVar("_K")
 _T = TypeVar("_T")
 
 # The registry's own codes for what it does not have. A proxy before it, or a wrong path, says 404 and no such code.
@@ -45,13 +46,18 @@ def schema_reader(url: str, user: str, password: str, ca_file: str, *, timeout_s
         config["basic.auth.user.info"] = f"{user}:{password}"
     if ca_file:
         config["ssl.ca.location"] = ca_file
-    return SchemaReader(SchemaRegistry(config).schema)
+    return SchemaReader(SchemaRegistry(config, timeout_s).schema)
 
 
 class SchemaRegistry:
     """The registry's client; nothing is asked before a value needs it."""
 
-    def __init__(self, config: dict[str, object]) -> None:
+    def __init__(
+        self, config: dict[str, object], timeout_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._parts: dict[tuple[str, int], Any] = {}
+        self._timeout_s = timeout_s
+        self._clock = clock
         self._module = _extra("confluent_kafka.schema_registry", "schema-registry")
         try:
             self._client = self._module.SchemaRegistryClient(config)
@@ -63,27 +69,34 @@ class SchemaRegistry:
         try:
             found = self._client.get_schema(schema_id)
             references: dict[str, str] = {}
-            self._collect(found.references, references)
+            self._collect(found.references, references, self._clock() + self._timeout_s)
         except self._module.SchemaRegistryError as error:
             if error.error_code in _NOT_FOUND:
                 return None
             raise TransientError(f"the schema registry refuses to show schema {schema_id}: {error}") from error
-        except UnreadableError:
+        except (UnreadableError, TransientError):
             raise
         except Exception as error:
             # The client lets errors of its HTTP library through, which is another one in every other release.
             raise TransientError(f"the schema registry does not answer: {type(error).__name__}: {error}") from error
         return Schema(schema_id, found.schema_type or "AVRO", found.schema_str, references)
 
-    def _collect(self, wanted: list[object] | None, found: dict[str, str]) -> None:
+    def _collect(self, wanted: list[object] | None, found: dict[str, str], deadline: float) -> None:
+        """Get what is referred to, and keep it: a version never changes, and the next attempt is through sooner."""
         for reference in wanted or ():
             name, subject, version = (getattr(reference, field) for field in ("name", "subject", "version"))
             if name in found:
                 continue
             if len(found) >= _MOST_REFERENCES:
                 raise UnreadableError(Reason.NOT_OF_SCHEMA, f"its schema refers to more than {_MOST_REFERENCES} others")
-            schema = self._client.get_version(subject, version).schema
-            self._collect(schema.references, found)
+            schema = self._parts.get((subject, version))
+            if schema is None:
+                if self._clock() > deadline:
+                    message = f"the schema registry takes too long: {len(found)} of a schema's references came in time"
+                    raise TransientError(message)
+                schema = self._client.get_version(subject, version).schema
+                _keep(self._parts, (subject, version), schema)
+            self._collect(schema.references, found, deadline)
             found[name] = schema.schema_str
 
 
@@ -168,8 +181,9 @@ def _extra(module: str, extra: str) -> ModuleType:
         ) from None
 
 
-def _keep(kept: dict[int, _T], schema_id: int, value: _T) -> None:
+def _keep(kept: dict[_K, _T], key: _K, value: _T) -> None:
     """Remember, and forget the oldest beyond the bound."""
-    kept[schema_id] = value
-    while len(kept) > _MOST_SCHEMAS:
-        kept.pop(next(iter(kept)), None)
+    kept[key] = value
+    # Of a copy: the other thread may be here as well.
+    for oldest in list(kept)[:-_MOST_SCHEMAS]:
+        kept.pop(oldest, None)

@@ -297,6 +297,11 @@ _ORDER = (
         "the group would expel the worker while it finishes its batch",
     ),
     ("flush_after_ms", "max_poll_interval_ms", "the group would expel the worker while it fills its batch"),
+    (
+        "schema_registry_timeout_ms",
+        "max_poll_interval_ms",
+        "the group would expel the worker while it waits for a schema",
+    ),
     ("statement_timeout_ms", "live_timeout_ms", "a process that waits for PostgreSQL is alive"),
 )
 

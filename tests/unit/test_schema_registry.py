@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,9 +17,37 @@ from ingest.domain.messages import Event, Reason, Refusal
 from ingest.domain.strict_json import Number, UnreadableError
 from ingest.errors import TransientError
 from ingest.kafka.avro import payload_reader
-from ingest.kafka.schema_registry import ReadPayload, Schema, SchemaReader, schema_reader
+from ingest.kafka.schema_registry import ReadPayload, Schema, SchemaReader, SchemaRegistry, schema_reader
 from tests.support.events import EVENT, INVENTORY, accepted, event, record, refused
 from tests.support.formats import AVRO, EXACT, LINE, PROTO, avro, compiled, framed, in_avro, in_protobuf
+
+
+@pytest.fixture
+def registry_at() -> Iterator[Callable[[Callable[[str], tuple[int, bytes]]], str]]:
+    """Starts a server that answers as it is told, and returns its URL."""
+    servers: list[HTTPServer] = []
+
+    def start(answer: Callable[[str], tuple[int, bytes]]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, body = answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 def read(kind: str, text: str, payload: bytes, references: dict[str, str] | None = None) -> Event | Refusal:
@@ -240,27 +269,37 @@ def test_a_wrong_schema_is_compiled_once() -> None:
         (401, b'{"error_code": 401, "message": "Unauthorized"}', False),
     ],
 )
-def test_only_the_registry_can_say_that_it_has_no_such_schema(status: int, body: bytes, *, known: bool) -> None:
+def test_only_the_registry_can_say_that_it_has_no_such_schema(
+    registry_at: Callable[..., str], status: int, body: bytes, *, known: bool
+) -> None:
     """A wrong address, or a proxy whose registry is down, says nothing about the event."""
+    url = registry_at(lambda _path: (status, body))
+    with pytest.raises(UnreadableError if known else TransientError, match="schema 7"):
+        schema_reader(url, "", "", "", timeout_s=10)(framed(b"{}"))
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
+def test_a_slow_registry_does_not_hold_the_reader_up_for_each_reference(registry_at: Callable[..., str]) -> None:
+    """The worker has to poll meanwhile; what came is kept, and the next attempt goes on from there."""
+    names = [f"part{number}.proto" for number in range(6)]
+    references = [{"name": name, "subject": name, "version": 1} for name in names]
+    main = {"schemaType": "PROTOBUF", "schema": 'syntax = "proto3";', "references": references}
+    asked: list[str] = []
+    now = 0.0
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        reader = schema_reader(f"http://127.0.0.1:{server.server_port}", "", "", "", timeout_s=10)
-        expected = UnreadableError if known else TransientError
-        with pytest.raises(expected, match="schema 7"):
-            reader(framed(b"{}"))
-        server.shutdown()
+    def answer(path: str) -> tuple[int, bytes]:
+        nonlocal now
+        now += 4
+        asked.append(path.rpartition("?")[0] or path)
+        part = {"subject": "s", "id": 8, "version": 1, "schemaType": "PROTOBUF", "schema": 'syntax = "proto3";'}
+        return 200, json.dumps(main if "/ids/" in path else part).encode()
+
+    lookup = SchemaRegistry({"url": registry_at(answer)}, 10, lambda: now).schema
+    with pytest.raises(TransientError, match="takes too long: 3 of a schema's references came in time"):
+        lookup(7)
+    schema = lookup(7)
+    assert schema is not None
+    assert sorted(schema.references) == names
+    assert len(asked) == 1 + len(names)
 
 
 def test_without_a_registry() -> None:
