@@ -53,6 +53,7 @@ def _torture(place: Stage, crew: Crew, seed: int, seconds: float, per_second: in
     for thread in (load, *readers):
         thread.start()
     mishaps.go_on(time.monotonic() + seconds)
+    mishaps.insist()
     mishaps.heal()
     load.stop()
     began = time.monotonic()

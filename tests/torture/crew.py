@@ -11,6 +11,7 @@ from tests.support.program import Log, Program
 from tests.torture.stage import Stage
 
 MOST_WORKERS, LEAST_WORKERS = 3, 2
+MOVED = ("partitions revoked", "partitions lost")
 COMPACTORS = 2
 START_TIMEOUT_S = 60
 
@@ -103,6 +104,18 @@ class Crew:
         """How often it turned out so what became of a batch whose outcome was unknown."""
         event = "it was unknown what became of a batch"
         return self.logs(lambda log: log.get("event") == event and log.get("standing") == standing)
+
+    def fenced(self) -> int:
+        """How many batches were refused because others have their partitions."""
+        return self.logs(lambda log: str(log.get("event")).startswith("fenced"))
+
+    def rebalanced(self) -> int:
+        """How often partitions left a worker."""
+        return self.logs(lambda log: log.get("event") in MOVED)
+
+    def folded_again(self) -> int:
+        """How often a compactor had to try again."""
+        return self.logs(lambda log: log.get("event") == "folding failed, trying again")
 
     def _start(self, command: str) -> Member:
         # Only workers are cut off at a COMMIT: that is where an outcome is unknown.

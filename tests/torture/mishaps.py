@@ -20,6 +20,7 @@ from tests.torture.stage import SESSION_TIMEOUT_MS, Stage
 # Longer than the group waits: a frozen worker's partitions go to others.
 ZOMBIE_S = SESSION_TIMEOUT_MS / 1000 + 3
 CUT_WITHIN_S = 3
+MOST_ENCORES = 10
 MOST_CUTS = 8
 
 
@@ -59,6 +60,23 @@ class Mishaps:
             self.done[mishap.__name__.replace("_", " ")] += 1
             mishap()
             self._pause(self.rng.uniform(0.1, 1.5))
+
+    def insist(self) -> None:
+        """Provoke again what every run has to reach, however short, until it was."""
+        wanted: list[tuple[Callable[[], None], Callable[[], int]]] = [
+            (self.lose_reply, lambda: self.crew.resolved("committed")),
+            (self.lose_commit, lambda: self.crew.resolved("not_committed")),
+            (self.usurp, self.crew.fenced),
+            (self.join_in, self.crew.rebalanced),
+            (self.kill_sessions, self.crew.folded_again),
+        ]
+        for mishap, seen in wanted:
+            for _ in range(MOST_ENCORES):
+                if seen():
+                    break
+                self.done[mishap.__name__.replace("_", " ")] += 1
+                mishap()
+                self._pause(1.0)
 
     def heal(self) -> None:
         """Everybody is awake and has what he needs."""

@@ -22,8 +22,6 @@ ALWAYS = (
     "unknown outcome: committed",
     "unknown outcome: not committed",
 )
-TRIED_AGAIN = "folding failed, trying again"
-MOVED = ("partitions revoked", "partitions lost")
 # These too, when it goes on long enough for each to have had several chances.
 IN_LONG_RUNS = (
     "ended in order after SIGTERM",
@@ -43,10 +41,10 @@ def reached(stage: Stage, crew: Crew, mishaps: Mishaps, verdict: Verdict) -> Cou
     found |= {kind: outcomes[kind] for kind in ("duplicate", "stale", "id_conflict", "revision_conflict")}
     found["deferred fold"] = verdict.replaced
     found["dead letter"] = sum(n for kind, n in outcomes.items() if kind not in {"applied", "duplicate", "stale"})
-    found["fenced commit"] = crew.logs(lambda log: str(log.get("event")).startswith("fenced"))
+    found["fenced commit"] = crew.fenced()
     found["partitions lost"] = crew.logs(lambda log: log.get("event") == "partitions lost")
-    found["rebalance under load"] = crew.logs(lambda log: log.get("event") in MOVED)
-    found["compactor failed and tried again"] = crew.logs(lambda log: log.get("event") == TRIED_AGAIN)
+    found["rebalance under load"] = crew.rebalanced()
+    found["compactor failed and tried again"] = crew.folded_again()
     found["ended in order after SIGTERM"] = sum(member.program.code == 0 for member in crew.everybody)
     found["zombie refused"] = sum(map(_was_refused, crew.everybody))
     for standing in ("committed", "not_committed", "fenced"):
