@@ -259,6 +259,14 @@ class Settings(BaseModel):
             raise ValueError("a topic is named twice")
         return topics
 
+    @field_validator("schema_registry_url")
+    @classmethod
+    def _url_has_no_password(cls, url: str) -> str:
+        # It is shown by `tallystream settings`, and by errors of the client.
+        if "@" in url:
+            raise ValueError("user and password belong in schema_registry_user and schema_registry_password")
+        return url
+
     @model_validator(mode="after")
     def _agree(self) -> Self:
         for smaller, larger, why in _ORDER:

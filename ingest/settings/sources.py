@@ -22,7 +22,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ingest.domain.redaction import names_secret
+from ingest.domain.redaction import names_secret, without_secrets
 from ingest.errors import SettingsError
 from ingest.settings.model import ENVIRONMENT_PREFIX, KIB, MIB, Settings
 
@@ -184,4 +184,5 @@ def _problem(details: ErrorDetails, origins: Mapping[str, str]) -> str:
     origin = origins.get(name) or origins.get(path[0]) or "default"
     value = details.get("input")
     shown = not names_secret(name) and path[0] != "kafka_options" and isinstance(value, str | int | float)
-    return f"{name} ({origin}): {message[:1].lower()}{message[1:]}" + (f", and it is {value!r}" if shown else "")
+    told = f", and it is {without_secrets(repr(value))}" if shown else ""
+    return f"{name} ({origin}): {message[:1].lower()}{message[1:]}{told}"

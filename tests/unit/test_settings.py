@@ -83,6 +83,10 @@ def test_no_message_repeats_a_secret() -> None:
     with pytest.raises(SettingsError) as refused:
         _read({"KAFKA_OPTIONS": '{"sasl.password": ["geheim"]}', "POSTGRES_DSN": "geheim", "LOG_LEVEL": "loud"})
     assert "geheim" not in str(refused.value)
+    with pytest.raises(SettingsError) as refused:
+        _read({"SCHEMA_REGISTRY_URL": "https://shop:geheim@registry:8081"})
+    assert "belong in schema_registry_user and schema_registry_password" in str(refused.value)
+    assert "geheim" not in str(refused.value)
     assert "geheim" not in repr(Settings(kafka_options={"sasl.password": "geheim"}))
 
 
