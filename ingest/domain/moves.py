@@ -33,6 +33,11 @@ class Move:
     is_other_topic: bool
     warnings: tuple[str, ...]
 
+    @property
+    def is_truncated(self) -> bool:
+        """Whether the log ended before the position; the position was read first, so it cannot have overtaken it."""
+        return self.bounds is not None and self.from_offset is not None and self.from_offset > self.bounds.high
+
 
 def plan_move(wish: Wish, stored: StoredPosition | None, bounds: LogBounds | None) -> Move:
     """Return what the wish comes to, given the position (None: never read) and what the broker has of the log."""

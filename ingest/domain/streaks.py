@@ -39,7 +39,7 @@ def follow_streaks(
 ) -> Streaks:
     """Count on from what the positions had before; `refusals` are all of the batch, those of decoding too."""
     refused = {(r.message.topic, r.message.partition, r.message.offset) for r in refusals}
-    if not refused:
+    if not refused and not (most and max(before.values(), default=0) >= most):
         return Streaks(dict.fromkeys(before, 0))
     lengths = dict(before)
     cuts: dict[TopicPartition, int] = {}

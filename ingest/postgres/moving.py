@@ -48,6 +48,7 @@ def move_position(database: Database, consumer_group: str, move: Move, reason: s
         "log_start": bounds.low if bounds else None,
         "log_end": bounds.high if bounds else None,
         "accept_topic": move.wish.accept_new_topic,
+        "truncated": move.is_truncated,
     }
     return Moved(*cast("Any", _change(database, "move_position", parameters)))
 

@@ -16,7 +16,7 @@ BEGIN
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _merge_slice(text, interval, integer, tid), _pending_deltas(),
-            _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, text, text),
+            _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, boolean, text, text),
             _resume_position(text, text, integer, text, text),
             _waiting_for_cells(), _switch_to_high_write(text),
             _roll_up_batches(interval, integer), _forget_dead_letters(interval, boolean, integer),

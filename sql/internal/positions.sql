@@ -1,7 +1,7 @@
 -- What a person does to a position. Nothing else moves one but the batches that it counts.
 CREATE OR REPLACE FUNCTION _move_position(
     p_group text, p_topic text, p_partition integer, p_next_offset bigint, p_topic_id text, p_log_start bigint, p_log_end bigint,
-    p_accept_topic boolean, p_reason text, p_client text,
+    p_accept_topic boolean, p_truncated boolean, p_reason text, p_client text,
     OUT moved_from bigint, OUT moved_to bigint, OUT skipped bigint, OUT retired boolean
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
@@ -9,6 +9,7 @@ DECLARE
     place integer;
     move bigint;
     other_topic boolean;
+    truncated boolean;
     unread_from bigint;
 BEGIN
     -- A batch that is being committed is waited for; one that comes later is fenced by the epoch.
@@ -22,7 +23,9 @@ BEGIN
         );
     END IF;
     -- Offsets of another log, or of one that was cut off, come again with other events: they need a row of their own.
-    retired := other_topic OR coalesce(was.next_offset > p_log_end, false);
+    -- A position that is behind the end only now has moved on with the log since both were looked at.
+    truncated := p_truncated AND coalesce(was.next_offset > p_log_end, false);
+    retired := other_topic OR truncated;
     IF retired THEN
         UPDATE _positions SET retired_at = now(), epoch = epoch + 1 WHERE id = was.id;
     END IF;
@@ -46,14 +49,15 @@ BEGIN
     ) RETURNING id INTO move;
     unread_from := CASE
         WHEN other_topic OR was.id IS NULL THEN coalesce(p_log_start, p_next_offset)
-        ELSE least(was.next_offset, p_log_end)
+        WHEN truncated THEN p_log_end
+        ELSE was.next_offset
     END;
     skipped := _note_skipped(place, unread_from, p_next_offset, move);
     moved_from := was.next_offset;
     moved_to := p_next_offset;
 END
 $$;
-COMMENT ON FUNCTION _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, text, text) IS
+COMMENT ON FUNCTION _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, boolean, text, text) IS
 'Moves a position as a person decided, with the reason; fences its worker; records what is skipped. A position of another log is retired, and a new one made.';
 
 CREATE OR REPLACE FUNCTION _note_skipped(p_position_id integer, p_first bigint, p_next bigint, p_move bigint) RETURNS bigint LANGUAGE plpgsql AS $$

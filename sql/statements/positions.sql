@@ -59,7 +59,7 @@ LIMIT 1;
 SELECT m.moved_from, m.moved_to, m.skipped, m.retired
 FROM {schema}._move_position(
     %(consumer_group)s, %(topic)s, %(partition)s, %(next_offset)s, %(topic_id)s, %(log_start)s, %(log_end)s,
-    %(accept_topic)s, %(reason)s, %(client)s
+    %(accept_topic)s, %(truncated)s, %(reason)s, %(client)s
 ) AS m;
 
 -- name: resume_position

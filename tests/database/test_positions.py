@@ -12,6 +12,7 @@ from ingest.domain.positions import TopicPartition
 from ingest.errors import DataError, FencedError, PositionError
 from ingest.postgres.housekeeping import Housekeeper
 from ingest.postgres.moving import list_moves, move_position, resume_position
+from ingest.postgres.status import read_positions
 from tests.support.events import INVENTORY
 from tests.support.pipeline import GROUP, TOPIC, Pipeline, line, movement, repost
 
@@ -130,6 +131,24 @@ def test_a_truncated_log_is_a_log_of_its_own(pipeline: Pipeline) -> None:
     assert consumer.apply().outcomes == {Outcome.APPLIED: 1, Outcome.DEAD_LETTER: 3}
     letters = pipeline.rows("SELECT event_offset, event_value FROM _dead_letters ORDER BY id")
     assert letters == [(8, BAD), (6, BAD), (7, BAD), (8, b"another one")]
+    pipeline.check()
+
+
+def test_a_position_that_went_on_since_it_was_looked_at_is_not_taken_for_truncated(pipeline: Pipeline) -> None:
+    """A worker goes on while a person still reads what the move would do: the log has not lost anything."""
+    send(pipeline, 10)
+    consumer = pipeline.consumer()
+    consumer.apply(consumer.batch(most=6))
+    (bound,) = pipeline.bounds()
+    stored = next(iter(read_positions(pipeline.access, GROUP)))
+    planned = plan_move(Wish(WHERE, "15", force=True), stored, bound)
+    consumer.apply()
+    send(pipeline, 2)
+    consumer.apply()
+    moved = move_position(pipeline.access, GROUP, planned, "a test", "tests")
+    assert (moved.from_offset, moved.to_offset, moved.skipped, moved.retired) == (12, 15, 3, False)
+    assert pipeline.rows(SKIPPED) == [(12, 15)]
+    assert pipeline.count("_positions") == 1
     pipeline.check()
 
 

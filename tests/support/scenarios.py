@@ -138,10 +138,9 @@ ROWS: Final = {
     "O10": "nobody reads the log's pipe",
 }
 
-# Why a row has no test; one that gets a test may go from here.
+# Why a row has no test; one that gets a test goes from here.
 WITHOUT_TEST: Final = {
     "N8": "every connection resolves the name again; no name server is faked",
-    "N10": "waits for a network that can be made to fail",
     "W5": "memory is bounded per event and per batch; no batch is made smaller after a kill",
     "W7": "no code reads the wall clock to decide anything; nothing jumps it",
     "W12": "there are no tenants",

@@ -21,6 +21,7 @@ COUNTED = """
     0        xoxxoxxx    3      3        -
     0        xoxxoxxxo   3      3        8
     3        xo          3      3        0
+    3        oo          3      3        0
     0        xxxxx       0      5        -
     7        xxxxx       0      12       -
 """
