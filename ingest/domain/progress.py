@@ -51,12 +51,13 @@ class KafkaState:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a claimed partition was applied, against its log; `level_at` is when nothing waited last."""
+    """How far a claimed partition was applied, against its log; at `level_at` nothing waited, or it was claimed."""
 
     next_offset: int
     level_at: float
     last_event_ms: int | None = None
     end: LogEnd | None = None
+    was_level: bool = False
 
     @property
     def lag_records(self) -> int | None:
@@ -64,14 +65,18 @@ class Reach:
         return None if self.end is None else max(0, self.end.offset - self.next_offset)
 
     def lag_s(self, now: float, wall_ms: float) -> float | None:
-        """Age of the last applied event while others wait, at most the time since none did; 0 when none waits."""
+        """Age of the last applied event while others wait, at most the time since none did; 0 when none waits.
+
+        Before anything was applied it is the time since the claim: how old what waits is, nobody has told yet.
+        """
         lag = self.lag_records
         if not lag:
             return None if lag is None else 0.0
         behind_s = max(0.0, now - self.level_at)
         if self.last_event_ms is None:
             return behind_s
-        return min(behind_s, max(0.0, (wall_ms - self.last_event_ms) / 1000))
+        age_s = max(0.0, (wall_ms - self.last_event_ms) / 1000)
+        return min(behind_s, age_s) if self.was_level else age_s
 
 
 class Histogram:
@@ -191,7 +196,9 @@ class Progress:
             reach = self.reaches.get(topic_partition)
             if reach is not None:
                 seen = replace(reach, end=end)
-                self.reaches[topic_partition] = seen if seen.lag_records else replace(seen, level_at=now)
+                self.reaches[topic_partition] = (
+                    seen if seen.lag_records else replace(seen, level_at=now, was_level=True)
+                )
 
     def summary(self) -> dict[str, object]:
         """Return the counts as they are logged."""

@@ -88,6 +88,7 @@ def progress_at(position: int, end: int, *, event_ms: int | None, level_at: floa
     """A worker that was level at that time, and is at this position of this log now."""
     progress = Progress()
     progress.claim(Claims((CLAIM,), ()), level_at)
+    progress.see(KafkaState(connected=True, joined=True, ends={PARTITION: LogEnd(CLAIM.next_offset)}), level_at)
     progress.add(Batch((), (Span(CLAIM, position, event_ms),), 1), Applied())
     progress.see(KafkaState(connected=True, joined=True, ends={PARTITION: LogEnd(end)}), NOW)
     return progress
@@ -109,6 +110,17 @@ def test_lag(position: int, end: int, event_ms: int | None, level_at: float, rec
     """Records between position and end; seconds since the last applied event, no more than since nothing waited."""
     reach = progress_at(position, end, event_ms=event_ms, level_at=level_at).reaches[PARTITION]
     assert (reach.lag_records, reach.lag_s(NOW, 100_000)) == (records, seconds)
+
+
+def test_lag_of_a_partition_that_was_never_level() -> None:
+    """A worker that begins hours behind says so with its first batch, and not that it began a minute ago."""
+    progress = Progress()
+    progress.claim(Claims((CLAIM,), ()), NOW - 60)
+    ends = {PARTITION: LogEnd(20)}
+    progress.see(KafkaState(connected=True, joined=True, ends=ends), NOW)
+    assert progress.reaches[PARTITION].lag_s(NOW, 9_000_000) == 60.0
+    progress.add(Batch((), (Span(CLAIM, 15, 1_000),), 1), Applied())
+    assert progress.reaches[PARTITION].lag_s(NOW, 9_000_000) == 8999.0
 
 
 def test_lag_is_unknown_before_the_broker_tells() -> None:
