@@ -37,6 +37,7 @@ def registry(schema_registry: str) -> Iterator[SchemaRegistryClient]:
         yield client
 
 
+@pytest.mark.scenario("B18")
 def test_formats(stream: Stream, schema_registry: str, registry: SchemaRegistryClient) -> None:
     """The first is applied and every other one is the same event again; a tombstone takes it back."""
     stream.declare(REGISTER)

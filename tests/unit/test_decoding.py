@@ -256,6 +256,7 @@ def test_key_is_the_recorder(recorder_type: str, recorder: object, key: bytes | 
     assert (refused(result) if isinstance(result, Refusal) else "ok") == expected
 
 
+@pytest.mark.scenario("B18")
 def test_tombstone() -> None:
     """A record without a value unposts its key where one register takes it so; its place is its id."""
     decoded = accepted(decoder(tombstone_unposts=True).decode(record(None, b"receipt:1")))
