@@ -173,7 +173,8 @@ def test_a_full_disk(stream: Stream, own_postgres: LocalPostgres, small_disk: Pa
     assert metric(port, "tallystream_failing") == 1
     assert answers(port, "/live") == HTTPStatus.OK
     assert stream.read() < stream.end()
-    assert any("SQLSTATE 53100" in log["error"] for log in stream.workers[0].logged(event="batch failed, trying again"))
+    said = stream.workers[0].wait_for_log(event="batch failed, trying again")
+    assert "SQLSTATE 53100" in said["error"]
     filler.unlink()
     stream.wait_until_read()
     wait_for_status(port, "/ready", HTTPStatus.OK)
