@@ -23,23 +23,12 @@ from tests.support.local_postgres import UNPRIVILEGED_USER, LocalPostgres
 from tests.support.postgres import Database, migrate
 from tests.support.processes import free_ports, is_root
 from tests.support.program import COMMAND, Program, environment
-from tests.support.stream import Stream
+from tests.support.stream import INVENTORY, Stream
 from tests.support.waiting import wait_until
 
 TIMEOUT_S = 120
 DISK_MB = 48
 LEFT_BYTES = 100_000
-DECLARATIONS = """
-[register.inventory]
-kind = "balance"
-[register.inventory.dimensions]
-warehouse = "int"
-product = "int"
-lot = "text"
-[register.inventory.resources]
-quantity = "numeric(18,3)"
-amount = "numeric(18,2)"
-"""
 
 
 def wait_for_status(port: int, path: str, status: HTTPStatus) -> None:
@@ -104,7 +93,7 @@ def test_a_broker_that_is_away(
 def test_nobody_reads_the_log(stream: Stream) -> None:
     """A full pipe stops neither the worker nor its end."""
     (port,) = free_ports(1)
-    stream.declare(DECLARATIONS)
+    stream.declare(INVENTORY)
     env = {**stream.env, "TALLYSTREAM_HTTP_PORT": str(port), "TALLYSTREAM_LOG_LEVEL": "debug"}
     with subprocess.Popen(
         [COMMAND, "run"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment(env), cwd=stream.folder
@@ -161,7 +150,7 @@ def test_a_full_disk(stream: Stream, own_postgres: LocalPostgres, small_disk: Pa
     stream.database = _database_on(own_postgres, small_disk)
     stream.extra["TALLYSTREAM_HTTP_PORT"] = str(port)
     stream.extra["TALLYSTREAM_RETRY_MAX_MS"] = "500"
-    stream.declare(DECLARATIONS)
+    stream.declare(INVENTORY)
     stream.worker()
     stream.produce_keyed(records(0, 50))
     stream.wait_until_read()

@@ -1,11 +1,7 @@
 """Three real brokers, and the leader of a partition dies under load: no event is missing, and none is applied twice."""
 
-import itertools
-import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from ingest.kafka.producer import EventProducer
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.postgres import Database
 from tests.support.program import Program, run_tallystream
+from tests.support.steady_load import STOCK, steady_load
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -26,44 +23,6 @@ MOVED_TIMEOUT_S = 60
 # `make network` takes its time.
 KILLS = 4 if os.environ.get("TALLYSTREAM_TEST_LONG") else 1
 READ_TIMEOUT_S = 120
-
-REGISTER = """
-[register.stock]
-kind = "balance"
-[register.stock.dimensions]
-product = "int"
-[register.stock.resources]
-quantity = "int"
-"""
-
-
-@contextmanager
-def load(cluster: KafkaCluster) -> Iterator[Callable[[], int]]:
-    """Events all the time, each of another document; how many were sent is known in the end."""
-    producer = EventProducer(producer_config(cluster.bootstrap_servers, {}), TOPIC)
-    stop = threading.Event()
-    sent = 0
-
-    def work() -> None:
-        nonlocal sent
-        for number in itertools.count():
-            if stop.wait(0.005):
-                break
-            recorder, lines = f"d{number}", [{"product": number % 9, "quantity": 1}]
-            event = {"id": "1", "type": "movement", "register": "stock", "recorder": recorder, "movements": lines}
-            value = json.dumps(event | {"period": "2026-04-18T10:00:00Z"}).encode()
-            producer.send(recorder.encode(), value, number)
-            sent = number + 1
-        producer.flush()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield lambda: sent
-    finally:
-        stop.set()
-        thread.join()
-    assert not producer.failed
 
 
 def has_another_leader(cluster: KafkaCluster, former: int) -> bool:
@@ -84,7 +43,7 @@ def test_a_leader_that_is_killed_under_load(
         "TALLYSTREAM_BATCH_MAX_EVENTS": "20",
     }
     file = tmp_path / "stock.toml"
-    file.write_text(REGISTER, encoding="utf-8")
+    file.write_text(STOCK, encoding="utf-8")
     run_tallystream("register", "apply", str(file), env=env).check()
 
     def movements() -> int:
@@ -95,7 +54,7 @@ def test_a_leader_that_is_killed_under_load(
     def is_past(place: int) -> bool:
         return movements() > place
 
-    with load(kafka_cluster) as sent:
+    with steady_load(EventProducer(producer_config(kafka_cluster.bootstrap_servers, {}), TOPIC), 0.005) as sent:
         worker = program("run", env=env)
         worker.wait_until(lambda: movements() > 50, MOVED_TIMEOUT_S, "the worker applies events")
         for _ in range(KILLS):

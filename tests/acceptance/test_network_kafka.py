@@ -1,13 +1,9 @@
 """Networks to both servers that fail under load: the worker goes on by itself, and every event is applied once."""
 
-import itertools
-import json
 import os
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +19,7 @@ from tests.support.local_kafka import LocalKafka
 from tests.support.postgres import Database
 from tests.support.processes import free_ports
 from tests.support.program import Program, run_tallystream
+from tests.support.steady_load import STOCK, steady_load
 from tests.support.toxiproxy import Link, Network, Stream
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(1200)]
@@ -32,15 +29,6 @@ GO_ON_TIMEOUT_S = 90
 FAULTS: list[tuple[str, Stream | None]] = [("timeout", None), ("timeout", "downstream"), ("reset_peer", None)]
 # `make network` takes its time.
 ROUNDS = 50 if os.environ.get("TALLYSTREAM_TEST_LONG") else 2
-
-REGISTER = """
-[register.stock]
-kind = "balance"
-[register.stock.dimensions]
-product = "int"
-[register.stock.resources]
-quantity = "int"
-"""
 
 
 @dataclass
@@ -96,9 +84,11 @@ def far(network: Network, database: Database, program: Callable[..., Program], t
             "TALLYSTREAM_KAFKA_OPTIONS": '{"socket.timeout.ms": "3000", "reconnect.backoff.max.ms": "500"}',
         }
         file = tmp_path / "stock.toml"
-        file.write_text(REGISTER, encoding="utf-8")
+        file.write_text(STOCK, encoding="utf-8")
         run_tallystream("register", "apply", str(file), env=env).check()
-        with load(kafka.address, topic) as sent:
+        options = {"socket.timeout.ms": "3000", "reconnect.backoff.max.ms": "500", "delivery.timeout.ms": "300000"}
+        producer = EventProducer(producer_config(kafka.address, options), topic)
+        with steady_load(producer, 0.02) as sent:
             worker = program("run", env=env)
             found = Far(kafka, postgres, database, env, sent, worker)
             worker.wait_until(lambda: found.movements() > 20, GO_ON_TIMEOUT_S, "the first events are applied")
@@ -108,36 +98,6 @@ def far(network: Network, database: Database, program: Callable[..., Program], t
         check(found)
     finally:
         broker.close()
-
-
-@contextmanager
-def load(servers: str, topic: str) -> Iterator[Callable[[], int]]:
-    """Events all the time, each of another document."""
-    options = {"socket.timeout.ms": "3000", "reconnect.backoff.max.ms": "500", "delivery.timeout.ms": "300000"}
-    producer = EventProducer(producer_config(servers, options), topic)
-    stop = threading.Event()
-    sent = 0
-
-    def work() -> None:
-        nonlocal sent
-        for number in itertools.count():
-            if stop.wait(0.02):
-                break
-            recorder, lines = f"d{number}", [{"product": number % 9, "quantity": 1}]
-            event = {"id": "1", "type": "movement", "register": "stock", "recorder": recorder, "movements": lines}
-            value = json.dumps(event | {"period": "2026-04-18T10:00:00Z"}).encode()
-            producer.send(recorder.encode(), value, number)
-            sent = number + 1
-        producer.flush()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield lambda: sent
-    finally:
-        stop.set()
-        thread.join()
-    assert not producer.failed
 
 
 def check(far: Far) -> None:

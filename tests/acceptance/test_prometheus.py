@@ -13,24 +13,12 @@ from tests.support.http import answers, fetch
 from tests.support.processes import free_ports
 from tests.support.program import Program
 from tests.support.prometheus import Prometheus, Tools
-from tests.support.stream import Stream
+from tests.support.stream import HIGH_WRITE_INVENTORY, Stream
 
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "helm" / "tallystream" / "files" / "alerts.yaml"
 DASHBOARD = ROOT / "helm" / "tallystream" / "files" / "dashboard.json"
 RULE_TESTS = Path(__file__).with_name("alerts_test.yaml")
-DECLARATIONS = """
-[register.inventory]
-kind = "balance"
-high_write = true
-[register.inventory.dimensions]
-warehouse = "int"
-product = "int"
-lot = "text"
-[register.inventory.resources]
-quantity = "numeric(18,3)"
-amount = "numeric(18,2)"
-"""
 GOOD, BAD = 40, 2
 
 
@@ -56,7 +44,7 @@ class Scraped:
 def scraped(stream: Stream, program: Callable[..., Program], scraping: Callable[..., Prometheus]) -> Iterator[Scraped]:
     """Forty good events, two bad ones, all of them dealt with."""
     worker_port, compactor_port = free_ports(2)
-    stream.declare(DECLARATIONS)
+    stream.declare(HIGH_WRITE_INVENTORY)
     stream.extra["TALLYSTREAM_HTTP_PORT"] = str(worker_port)
     stream.worker()
     program("compact", env={**stream.env, "TALLYSTREAM_HTTP_PORT": str(compactor_port)})

@@ -16,20 +16,8 @@ from tests.support.kafka import Broker, create_topic
 from tests.support.postgres import Database, Databases
 from tests.support.processes import free_ports
 from tests.support.program import Program
-from tests.support.stream import PARTITIONS, Stream
+from tests.support.stream import HIGH_WRITE_INVENTORY, PARTITIONS, Stream
 
-DECLARATIONS = """
-[register.inventory]
-kind = "balance"
-high_write = true
-[register.inventory.dimensions]
-warehouse = "int"
-product = "int"
-lot = "text"
-[register.inventory.resources]
-quantity = "numeric(18,3)"
-amount = "numeric(18,2)"
-"""
 GOOD = 40
 SECRET = "a-value-that-only-the-event-knows"  # noqa: S105 - not one
 
@@ -51,7 +39,7 @@ def shown(kafka: Broker, databases: Databases, migrated_template: Database, fold
     topic = create_topic(AdminClient({"bootstrap.servers": kafka.bootstrap_servers}), PARTITIONS)
     stream = Stream(kafka, topic, database, folder, partial(Program, folder=folder))
     (port,) = free_ports(1)
-    stream.declare(DECLARATIONS)
+    stream.declare(HIGH_WRITE_INVENTORY)
     stream.extra["TALLYSTREAM_HTTP_PORT"] = str(port)
     worker = stream.worker()
     good = [EVENT | {"id": f"e-{n}", "recorder": f"r-{n}"} for n in range(GOOD)]

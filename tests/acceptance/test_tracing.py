@@ -10,23 +10,12 @@ from confluent_kafka import Producer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.support.events import EVENT
-from tests.support.stream import Stream
+from tests.support.stream import INVENTORY, Stream
 from tests.support.waiting import wait_until
 
 TIMEOUT_S = 60
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"
-DECLARATIONS = """
-[register.inventory]
-kind = "balance"
-[register.inventory.dimensions]
-warehouse = "int"
-product = "int"
-lot = "text"
-[register.inventory.resources]
-quantity = "numeric(18,3)"
-amount = "numeric(18,2)"
-"""
 
 
 class Collector(HTTPServer):
@@ -63,7 +52,7 @@ def collector() -> Iterator[Collector]:
 
 def test_a_batch_is_linked_to_the_request_that_caused_it(stream: Stream, collector: Collector) -> None:
     """The span arrives under the group's name, with a link to the span in the event's header."""
-    stream.declare(DECLARATIONS)
+    stream.declare(INVENTORY)
     stream.extra["TALLYSTREAM_TRACING"] = "true"
     stream.extra["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.server_port}"
     stream.extra["OTEL_EXPORTER_OTLP_COMPRESSION"] = "none"

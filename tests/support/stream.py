@@ -21,10 +21,15 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from ingest.kafka.options import producer_config
 from ingest.kafka.producer import EventProducer
+from tests.support.downloads import ROOT
 from tests.support.kafka import Broker
 from tests.support.postgres import Database
 from tests.support.program import Done, Program, run_tallystream
 from tests.support.waiting import wait_until
+
+# The sample declaration, and the same in high-write mode.
+INVENTORY = (ROOT / "schema" / "registers" / "inventory.toml").read_text(encoding="utf-8")
+HIGH_WRITE_INVENTORY = INVENTORY.replace('kind = "balance"', 'kind = "balance"\nhigh_write = true')
 
 REQUEST_TIMEOUT_S = 60
 READ_TIMEOUT_S = 600
