@@ -21,6 +21,8 @@ from ingest.kafka.options import Config
 # A new topic is not known to every broker at once; this is how often it is asked again.
 _RETRY_PAUSE_S = 0.1
 _LEAST_TIMEOUT_S = 0.5
+# Nothing that was read is handed on meanwhile.
+_IDS_TIMEOUT_S = 5.0
 # librdkafka answers within the request's own limit; this covers the way through its queues.
 _SLACK_S = 1.0
 
@@ -47,6 +49,7 @@ class BoundsReader:
         self._config = config
         self._timeout_s = timeout_s
         self._ids: AdminClient | None = None
+        self._is_lost = False
 
     def read(self, partitions: Sequence[TopicPartition]) -> list[LogBounds]:
         admin = AdminClient(dict(self._config), logger=ClientLog())
@@ -56,11 +59,19 @@ class BoundsReader:
             admin.poll(0)  # hands over what it logged
 
     def ask_topic_ids(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
-        if self._ids is None:
+        # The client asks the one broker that it takes for the controller, for minutes after that one has died: a client
+        # that got no answer is replaced by one that looks for a broker anew.
+        if self._ids is None or self._is_lost:
             self._ids = AdminClient(dict(self._config), logger=ClientLog())
+            self._is_lost = False
         self._ids.poll(0)
-        asked = self._ids.describe_topics(ck.TopicCollection(list(topics)), request_timeout=self._timeout_s)
-        return {topic: _mapped(answer) for topic, answer in asked.items()}
+        timeout_s = min(self._timeout_s, _IDS_TIMEOUT_S)
+        asked = self._ids.describe_topics(ck.TopicCollection(list(topics)), request_timeout=timeout_s)
+        return {topic: _mapped(answer, self._lose) for topic, answer in asked.items()}
+
+    def _lose(self) -> None:
+        """Not replaced here: this is the client's own thread."""
+        self._is_lost = True
 
 
 def _bounds(admin: AdminClient, partitions: Sequence[TopicPartition], deadline: "_Deadline") -> list[LogBounds]:
@@ -131,7 +142,7 @@ def _ask(things: Sequence[K], ask: Callable[[Sequence[K], float], Answers[K]], d
     return found
 
 
-def _mapped(description: Future[Any]) -> Future[str]:
+def _mapped(description: Future[Any], failed: Callable[[], None]) -> Future[str]:
     """The id of a description that is still to come."""
     topic_id: Future[str] = Future()
 
@@ -140,6 +151,7 @@ def _mapped(description: Future[Any]) -> Future[str]:
         if error is None:
             topic_id.set_result(_as_kafka_prints(done.result().topic_id))
         else:
+            failed()
             topic_id.set_exception(error)
 
     description.add_done_callback(hand_on)

@@ -1,13 +1,16 @@
 """Three real brokers, and the leader of a partition dies under load: no event is missing, and none is applied twice."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
 
-from ingest.kafka.options import producer_config
+from ingest.kafka.bounds import BoundsReader
+from ingest.kafka.options import admin_config, producer_config
 from ingest.kafka.producer import EventProducer
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.postgres import Database
@@ -77,3 +80,23 @@ def test_a_leader_that_is_killed_under_load(
     assert worker.code is None
     assert worker.terminate() == 0
     run_tallystream("verify", env=env).check()
+
+
+@pytest.mark.scenario("B3")
+def test_ids_are_told_though_the_broker_that_told_them_is_gone(kafka_cluster: KafkaCluster) -> None:
+    """Nothing is handed on without them; a client waits for the one broker that it takes for the controller."""
+    kafka_cluster.create_topic(TOPIC, PARTITIONS)
+    reader = BoundsReader(admin_config(kafka_cluster.bootstrap_servers, {}), timeout_s=10)
+    (before,) = (answer.result(MOVED_TIMEOUT_S) for answer in reader.ask_topic_ids([TOPIC]).values())
+    assert reader._ids is not None
+    kafka_cluster.kill(reader._ids.list_topics(timeout=MOVED_TIMEOUT_S).controller_id)
+    told: list[str] = []
+
+    def is_told() -> bool:
+        (answer,) = reader.ask_topic_ids([TOPIC]).values()
+        with contextlib.suppress(KafkaException):
+            told.append(answer.result(MOVED_TIMEOUT_S))
+        return bool(told)
+
+    wait_until(is_told, 30, "another broker tells")
+    assert told == [before]
