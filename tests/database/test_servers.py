@@ -237,3 +237,63 @@ def test_a_server_that_goes_and_comes_back(
     pipeline.check()
     assert pipeline.count("inventory_movements") == 8
     pipeline.close()
+
+
+@pytest.mark.scenario("P11")
+def test_commits_that_are_not_durable(own_postgres: LocalPostgres, own_database: Callable[[], Database]) -> None:
+    """With synchronous_commit off a crash loses the last batches whole, positions included; they are applied again."""
+    database = own_database()
+    migrate(database.dsn)
+    pipeline = Pipeline(database)
+    with psycopg.connect(own_postgres.dsn, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        admin.execute(f"ALTER DATABASE {database.name} SET synchronous_commit = off".encode())
+    own_postgres.restart()
+    send(pipeline)
+    consumer = pipeline.consumer()
+    for _ in range(4):
+        consumer.apply(consumer.batch(most=3))
+    reached = pipeline.value("SELECT sum(next_offset)::int FROM _positions")
+    own_postgres.kill()
+    own_postgres.start()
+    recovered = pipeline.value("SELECT coalesce(sum(next_offset), 0)::int FROM _positions")
+    assert recovered <= reached
+    pipeline.check()
+    consumer = pipeline.consumer()
+    consumer.apply()
+    pipeline.check()
+    assert pipeline.count("inventory_movements") == 8
+    pipeline.close()
+
+
+@pytest.mark.scenario("O9")
+def test_a_password_that_is_changed(own_postgres: LocalPostgres, own_database: Callable[[], Database]) -> None:
+    """Who is connected goes on; who comes back with the old one waits with the reason, and the next one has the new."""
+    database = own_database()
+    migrate(database.dsn)
+    hba = own_postgres.data / "pg_hba.conf"
+    rule = f"host {database.name} {database.owner} 127.0.0.1/32 scram-sha-256\n"
+    hba.write_text(rule + hba.read_text(encoding="utf-8"), encoding="utf-8")
+
+    def change(password: str) -> str:
+        with psycopg.connect(own_postgres.dsn, autocommit=True) as admin:
+            admin.execute(f"ALTER ROLE {database.owner} PASSWORD '{password}'".encode())
+            admin.execute("SELECT pg_reload_conf()")
+        return make_conninfo(database.dsn, host="127.0.0.1", password=password)
+
+    pipeline = Pipeline(database)
+    old = pipeline.consumer(dsn=change("first"))
+    pipeline.send(movement("r1", line(1, "5")))
+    old.apply()
+    new_dsn = change("second")
+    pipeline.send(movement("r2", line(1, "7")))
+    old.apply()
+    old.store.close()
+    pipeline.send(movement("r3", line(1, "1")))
+    with pytest.raises(TransientError, match="password authentication failed"):
+        old.apply(old.batch())
+    new = pipeline.consumer(dsn=new_dsn)
+    new.apply()
+    pipeline.check()
+    assert pipeline.count("inventory_movements") == 3
+    pipeline.close()

@@ -146,16 +146,12 @@ WITHOUT_TEST: Final = {
     "W12": "there are no tenants",
     "P5": "needs a file system that fails on command",
     "P7": "needs a file system that fails on command",
-    "P11": "a setting of the server, and safe: positions are lost with their events",
     "P15": "takes an hour",
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
     "S6": "there are no tenants",
     "S14": "there are no tenants",
-    "O1": "nothing was released that could be upgraded",
-    "O3": "nothing was released that could be gone back to",
     "O7": "takes three days",
-    "O9": "a restart reads every secret anew; no test rotates one",
 }
 
 
