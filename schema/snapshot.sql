@@ -199,7 +199,7 @@ CREATE TABLE accum._positions (
     topic_id text,
     partition integer NOT NULL,
     next_offset bigint NOT NULL,
-    epoch bigint DEFAULT 1 NOT NULL,
+    epoch bigint DEFAULT ((EXTRACT(epoch FROM clock_timestamp()) * (1000000)::numeric))::bigint NOT NULL,
     owner text NOT NULL,
     last_event_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,

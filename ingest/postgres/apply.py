@@ -23,7 +23,7 @@ from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
 from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartition
 from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
-from ingest.postgres.connections import Connection, Database, translated_errors
+from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, translated_errors
 from ingest.postgres.hanging import end_hung_sessions
 from ingest.postgres.identity import Identity
 from ingest.postgres.partitions import Partitions
@@ -96,9 +96,12 @@ class BatchStore:
     def _apply_somehow(self, batch: Batch, registry: Registry) -> Applied:
         try:
             return self._apply(batch, registry)
-        except DataError:
-            # Before anybody is blamed: somebody may have removed a partition.
+        except DataError as error:
+            # Before anybody is blamed: somebody may have removed a partition. And a session that looked partitions up
+            # at the moment in which another one was attached may not see that one; a new session does.
             self._partitions.forget()
+            if error.sqlstate == CHECK_VIOLATION:
+                self.close()
         return self._apply_without_offenders(batch, registry)
 
     def _apply(self, batch: Batch, registry: Registry, *, probe: bool = False) -> Applied:

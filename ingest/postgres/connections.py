@@ -25,6 +25,8 @@ NOT_INSTALLED: Final = frozenset({"3F000", "42P01", "42883"})
 TRANSIENT_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 # 21 two cells with one key, 22 data, 23 constraints, TS our own functions: the same data would fail again.
 DATA_CLASSES: Final = frozenset({"21", "22", "23", "TS"})
+# Also where a row finds no partition.
+CHECK_VIOLATION: Final = "23514"
 # A value too long for an index that somebody made. The rest of class 54 says nothing about the data.
 PROGRAM_LIMIT_EXCEEDED: Final = "54000"
 

@@ -41,7 +41,7 @@ CREATE TABLE _positions (
     topic_id text,
     partition integer NOT NULL,
     next_offset bigint NOT NULL CHECK (next_offset >= 0),
-    epoch bigint NOT NULL DEFAULT 1,
+    epoch bigint NOT NULL DEFAULT (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint,
     owner text NOT NULL,
     last_event_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
@@ -52,7 +52,8 @@ CREATE UNIQUE INDEX _positions_key ON _positions (consumer_group, topic, partiti
 COMMENT ON TABLE _positions IS
 'The truth about what has been applied: the next offset to read of each topic partition, and the epoch of its owner.';
 COMMENT ON COLUMN _positions.epoch IS
-'Raised when a worker takes the partition, and when a person moves the position; a batch of an older epoch is fenced.';
+'Raised when a worker takes the partition, and when a person moves the position; a batch of an older epoch is fenced. Not a mere '
+'count: after a fail-over that lost a claim the next one must not get the same number again.';
 COMMENT ON COLUMN _positions.dead_letters_in_a_row IS 'How many events before the position were refused, without one between them that was not.';
 COMMENT ON COLUMN _positions.retired_at IS
 'Set when another log took this one''s place: the row stays with its batches and dead letters, whose offsets mean the old log.';

@@ -1,4 +1,8 @@
 -- What a person does to a position. Nothing else moves one but the batches that it counts.
+CREATE OR REPLACE FUNCTION _next_epoch(p_epoch bigint) RETURNS bigint LANGUAGE sql VOLATILE
+RETURN greatest(p_epoch + 1, (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint);
+COMMENT ON FUNCTION _next_epoch(bigint) IS 'An epoch that was not given before, not even by a server that was replaced.';
+
 CREATE OR REPLACE FUNCTION _move_position(
     p_group text, p_topic text, p_partition integer, p_next_offset bigint, p_topic_id text, p_log_start bigint, p_log_end bigint,
     p_accept_topic boolean, p_truncated boolean, p_reason text, p_client text,
@@ -27,7 +31,7 @@ BEGIN
     truncated := p_truncated AND coalesce(was.next_offset > p_log_end, false);
     retired := other_topic OR truncated;
     IF retired THEN
-        UPDATE _positions SET retired_at = now(), epoch = epoch + 1 WHERE id = was.id;
+        UPDATE _positions SET retired_at = now(), epoch = _next_epoch(epoch) WHERE id = was.id;
     END IF;
     IF retired OR was.id IS NULL THEN
         INSERT INTO _positions (consumer_group, topic, topic_id, partition, next_offset, owner)
@@ -35,7 +39,7 @@ BEGIN
     ELSE
         place := was.id;
         UPDATE _positions SET
-            next_offset = p_next_offset, epoch = epoch + 1, owner = '', topic_id = coalesce(p_topic_id, topic_id),
+            next_offset = p_next_offset, epoch = _next_epoch(epoch), owner = '', topic_id = coalesce(p_topic_id, topic_id),
             dead_letters_in_a_row = 0, updated_at = now()
         WHERE id = place;
     END IF;
@@ -102,7 +106,7 @@ BEGIN
             'tallystream positions list shows those there are.'
         );
     END IF;
-    UPDATE _positions SET dead_letters_in_a_row = 0, epoch = epoch + 1, owner = '', updated_at = now() WHERE id = was.id;
+    UPDATE _positions SET dead_letters_in_a_row = 0, epoch = _next_epoch(epoch), owner = '', updated_at = now() WHERE id = was.id;
     INSERT INTO _position_moves (
         position_id, action, from_offset, to_offset, from_topic_id, to_topic_id, dead_letters_in_a_row, reason, client
     )

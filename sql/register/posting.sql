@@ -44,9 +44,22 @@ BEGIN
         PERFORM set_config('tallystream.defer_fold', CASE WHEN rows IS NULL THEN deferred ELSE 'on' END, true);
         PERFORM {unpost_recorder}(p_recorder);
     END IF;
-    INSERT INTO {movements} (recorder, period, {dimensions}, {resources})
-    SELECT coalesce(p_recorder::{recorder_parameter}, r.recorder), r.period, {dimensions_of_r}, {given_resources_of_r}
-    FROM unnest(rows) AS r;
+    FOR attempt IN 1 .. 2 LOOP
+        BEGIN
+            INSERT INTO {movements} (recorder, period, {dimensions}, {resources})
+            SELECT coalesce(p_recorder::{recorder_parameter}, r.recorder), r.period, {dimensions_of_r}, {given_resources_of_r}
+            FROM unnest(rows) AS r;
+            EXIT;
+        EXCEPTION
+            -- A session that looks up the partitions at the moment in which another one is attached may not see that one until
+            -- the next is. To change something of the table, and be it nothing, makes it look again.
+            WHEN check_violation THEN
+                IF attempt = 2 THEN
+                    RAISE;
+                END IF;
+                ALTER TABLE ONLY {movements} ALTER COLUMN recorder SET STATISTICS -1;
+        END;
+    END LOOP;
     PERFORM set_config('tallystream.defer_fold', deferred, true);
     RETURN coalesce(cardinality(rows), 0);
 END

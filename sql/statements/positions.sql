@@ -24,11 +24,12 @@ ORDER BY p.topic, p.partition
 FOR UPDATE OF p;
 
 -- name: claim_position
--- Take a partition: its epoch grows, so that batches of any earlier owner are fenced.
+-- Take a partition: its epoch grows, by the clock as well, so that no fail-over gives an earlier owner's again, who is fenced.
 INSERT INTO {schema}._positions AS p (consumer_group, topic, topic_id, partition, next_offset, owner)
 VALUES (%(consumer_group)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, %(owner)s)
 ON CONFLICT (consumer_group, topic, partition) WHERE retired_at IS NULL DO UPDATE SET
-    epoch = p.epoch + 1, owner = excluded.owner, topic_id = coalesce(excluded.topic_id, p.topic_id), updated_at = now()
+    epoch = greatest(p.epoch + 1, (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint), owner = excluded.owner,
+    topic_id = coalesce(excluded.topic_id, p.topic_id), updated_at = now()
 RETURNING p.id, p.next_offset, p.epoch;
 
 -- name: read_positions

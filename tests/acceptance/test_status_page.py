@@ -81,13 +81,14 @@ def ground(page: Page) -> int:
 def test_what_a_person_sees(shown: Shown, browser: Browser, tmp_path: Path) -> None:
     """Health, lag, counts, phases, partitions, registers and dead letters, kept current, without a word of an event."""
     page = browser.open(shown.url)
+    # First of all: after ten seconds without events nothing was spent.
+    wait_for(page, "lanes", "movements: COPY and folding")
     wait_for(page, "lag", "level")
     wait_for(page, "checks", "Kafka up")
     assert text(page, "checks").startswith("ready")
     assert f"{GOOD + 2} since start" in text(page, "events-note")
     assert f"{GOOD} since start" in text(page, "movements-note")
     assert text(page, "partitions").count(shown.stream.topic) == 4
-    assert "movements: COPY and folding" in text(page, "lanes")
     wait_for(page, "registers", "high-write")
     wait_for(page, "reasons", "unknown_register")
     wait_for(page, "letters", "nowhere")

@@ -191,15 +191,19 @@ class Server:
         self._set(where, changed)
         return True
 
+    def next_epoch(self, epoch: int) -> int:
+        """Not a mere count: a fail-over takes counts back."""
+        return max(epoch + 1, int(self._scheduler.now * 1_000_000))
+
     # ------------------------------------------------------------------------------------- what commits come to
 
     def take(self, where: TopicPartition, next_offset: int, topic_id: str | None) -> Position:
         """Claim a partition; part of a transaction that holds its row."""
         known = self.positions.get(where)
         claimed = (
-            Position(len(self.positions), next_offset, 1, topic_id)
+            Position(len(self.positions), next_offset, self.next_epoch(0), topic_id)
             if known is None
-            else replace(known, epoch=known.epoch + 1, topic_id=topic_id)
+            else replace(known, epoch=self.next_epoch(known.epoch), topic_id=topic_id)
         )
         self._set(where, claimed)
         return claimed

@@ -197,7 +197,8 @@ class World:
                 except PositionError:
                     same = position.topic_id == log.topic_id
                     start = min(max(position.next_offset, log.low), log.high) if same else log.low
-                    changed = replace(position, next_offset=start, topic_id=log.topic_id, epoch=position.epoch + 1)
+                    epoch = self.server.next_epoch(position.epoch)
+                    changed = replace(position, next_offset=start, topic_id=log.topic_id, epoch=epoch)
                     if self.server.set_position(where, changed):
                         self.reached["position set by hand"] += 1
                         self.trace(f"{where}: set from {position.next_offset} to {start}")
