@@ -1,7 +1,8 @@
 """The story: poll, decode, batch, apply, commit, and again; and what happens when something stands in the way.
 
-One thread polls and decodes the next batch while another commits the current one. What is in memory may be dropped at
-any moment: the positions in PostgreSQL say what was applied, and whoever owns a partition reads on from there.
+One thread polls and decodes the next batches while others commit the current ones, one in each lane. What is in memory
+may be dropped at any moment: the positions in PostgreSQL say what was applied, and whoever owns a partition reads on
+from there.
 
     a batch failed for a passing reason      retried with backoff until it is through, or fenced
     a declaration changed                    decoded again
@@ -13,7 +14,6 @@ any moment: the positions in PostgreSQL say what was applied, and whoever owns a
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -22,7 +22,8 @@ import structlog
 
 from ingest.delays import Delays
 from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop, Store
-from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
+from ingest.domain.batches import Batch, BatchLimits, Decoded
+from ingest.domain.lanes import Background, InFlight, Lane, Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.progress import KafkaState, Progress
@@ -70,16 +71,6 @@ class Decode(Protocol):
         """Never raises for what is in the message."""
 
 
-class Background(Protocol):
-    """Where a batch is committed while the next one is read."""
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Begin the work, and return."""
-
-    def wait(self, result: Future[Applied], timeout_s: float) -> None:
-        """Return when the result is there, or the time is over."""
-
-
 class Clock(Protocol):
     """Time, so that tests can have their own."""
 
@@ -106,33 +97,32 @@ class WorkerLimits:
     check_every_ms: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class _InFlight:
-    """The batch that is being committed."""
-
-    batch: Batch
-    result: Future[Applied]
-
-
 class Worker:
     """One member of the consumer group: `run` returns after `stop`, or raises what a person must look at."""
 
     def __init__(
-        self, source: Source, store: Store, decode: Decode, clock: Clock, limits: WorkerLimits, background: Background
+        self,
+        source: Source,
+        stores: Sequence[Store],
+        decode: Decode,
+        clock: Clock,
+        limits: WorkerLimits,
+        background: Background,
     ) -> None:
         self.progress = Progress()
         self._source = source
-        self._store = store
+        self._stores = stores
+        self._store = stores[0]
         self._decode = decode
         self._clock = clock
         self._limits = limits
         self._background = background
         self._registry = Registry(0, {})
-        self._builder = BatchBuilder(limits.batch)
-        self._in_flight: _InFlight | None = None
+        self._lanes = Lanes(stores, limits.batch)
         self._claimed: dict[TopicPartition, int] = {}
         self._reading_delays = Delays(limits.retry_initial_ms, limits.retry_max_ms)
         self._stopping = threading.Event()
+        self._telling = threading.Lock()
         self._reported_at = self._checked_at = clock.now()
         self._has_stopped_some = False
 
@@ -148,7 +138,8 @@ class Worker:
             self._drain()
         finally:
             self._source.close()
-            self._store.close()
+            for store in self._stores:
+                store.close()
             _log.info("stopped", **self.progress.summary())
 
     def stop(self) -> None:
@@ -164,8 +155,7 @@ class Worker:
             if self._has_stopped_some:
                 self._rejoin()
             self._check_claims()
-            if self._builder.is_due(self._clock.now()):
-                self._submit()
+            self._submit()
         except FencedError as error:
             self.progress.fenced += 1
             _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
@@ -203,8 +193,8 @@ class Worker:
         if (now - self._checked_at) * 1000 < self._limits.check_every_ms:
             return
         self._checked_at = now
-        moving = self._in_flight.batch.next_offsets if self._in_flight else {}
-        idle = [claim for where, claim in self._builder.claims.items() if where not in moving]
+        moving = self._lanes.moving
+        idle = [claim for where, claim in self._lanes.claims.items() if where not in moving]
         try:
             if idle and not self._store.holds(idle):
                 raise FencedError("positions are not where they were left")
@@ -219,35 +209,36 @@ class Worker:
         began = self._clock.now()
         with self.progress.decoding(self._clock.now):
             items = [self._decode(registry, message) for message in messages]
-        self._builder.add(items, registry.version, self._spent("decode", began))
+        self._lanes.add(items, registry.version, self._spent("decode", began))
         self._reading_delays.reset()
 
     def _submit(self) -> None:
-        if self._in_flight is not None:
-            if not self._builder.is_full():
-                return
+        """Let each lane commit what is due in it; where one is full that is not through, reading waits for it."""
+        self._start(self._lanes.due(self._clock.now()))
+        if self._lanes.is_blocked:
             self._wait_for_commit()
-        if self._in_flight is not None or not len(self._builder):
-            return
-        batch = self._builder.take()
-        in_flight = _InFlight(batch, Future())
-        self._in_flight = in_flight
-        self._background.start(partial(self._commit, in_flight))
 
-    def _commit(self, in_flight: _InFlight) -> None:
+    def _start(self, lanes: Sequence[Lane]) -> None:
+        for lane in lanes:
+            self._background.start(partial(self._commit, lane, lane.take()))
+
+    def _commit(self, lane: Lane, in_flight: InFlight) -> None:
         """Run in a thread of its own."""
         try:
-            in_flight.result.set_result(self._apply(in_flight.batch))
+            applied = self._apply(lane, in_flight.batch)
         except BaseException as error:  # noqa: BLE001 - handed to the polling thread, which raises it
+            self._say_whether_failing(lane, failing=False)
             in_flight.result.set_exception(error)
-        self.progress.loop.failing = False
+        else:
+            self._say_whether_failing(lane, failing=False)
+            in_flight.result.set_result(applied)
 
-    def _apply(self, batch: Batch) -> Applied:
+    def _apply(self, lane: Lane, batch: Batch) -> Applied:
         delays = Delays(self._limits.retry_initial_ms, self._limits.retry_max_ms)
         doubtful = stale = False
         while True:
             try:
-                return self._attempt(batch, doubtful=doubtful, stale=stale)
+                return self._attempt(lane.store, batch, doubtful=doubtful, stale=stale)
             except RegistryChangedError as error:
                 problem: Exception = error
                 again, stale = stale, True
@@ -258,48 +249,47 @@ class Worker:
             if self._stopping.is_set():
                 message = f"told to stop while the batch was failing: {problem}"
                 raise TransientError(message) from problem
-            self.progress.retries += 1
-            self.progress.loop.failing = True
+            self._say_whether_failing(lane, failing=True)
             delay_s = delays.take_s()
             _log.warning("batch failed, trying again", error=str(problem), delay_s=round(delay_s, 3))
             self._clock.sleep(delay_s, self._stopping)
 
-    def _attempt(self, batch: Batch, *, doubtful: bool, stale: bool) -> Applied:
-        if doubtful and self._is_committed(batch):
+    def _say_whether_failing(self, lane: Lane, *, failing: bool) -> None:
+        with self._telling:
+            self.progress.retries += failing
+            lane.failing = failing
+            self.progress.loop.failing = self._lanes.is_failing
+
+    def _attempt(self, store: Store, batch: Batch, *, doubtful: bool, stale: bool) -> Applied:
+        if doubtful and self._is_committed(store, batch):
             return Applied()
         if stale:
-            self._registry = self._store.registry()
+            self._registry = store.registry()
         registry = self._registry
         if batch.registry_version != registry.version:
             items = tuple(self._decode(registry, message) for message in batch.messages)
             batch = replace(batch, items=items, registry_version=registry.version)
-        return self._store.apply(batch, registry)
+        return store.apply(batch, registry)
 
-    def _is_committed(self, batch: Batch) -> bool:
+    def _is_committed(self, store: Store, batch: Batch) -> bool:
         """Ask the positions after a failure: the reply to a COMMIT may have been lost, or the server replaced."""
-        standing = self._store.standing(batch)
+        standing = store.standing(batch)
         _log.info("it was unknown what became of a batch", standing=standing.value)
         if standing is Standing.FENCED:
             message = "its positions were moved while its outcome was unknown"
             raise FencedError(message)
         return standing is Standing.COMMITTED
 
-    def _settle(self, timeout_s: float = 0.0) -> bool:
-        """Take the result of the commit if it is there within the time; says whether none is under way any more."""
-        if self._in_flight is None:
-            return True
-        self._background.wait(self._in_flight.result, timeout_s)
-        if not self._in_flight.result.done():
-            return False
-        in_flight, self._in_flight = self._in_flight, None
-        applied = in_flight.result.result()
-        self.progress.add(in_flight.batch, applied)
-        stopped_at = {stop.topic_partition: stop.next_offset for stop in applied.stopped}
-        self._source.mirror({**in_flight.batch.next_offsets, **stopped_at})
-        self._give_up(applied.stopped)
-        events = len(in_flight.batch.items)
-        _log.debug("committed", batch_id=applied.batch_id, events=events, movements=applied.movements)
-        return True
+    def _settle(self) -> None:
+        """Take the results of the commits that are through."""
+        for landed in self._lanes.landed():
+            applied = landed.result.result()
+            self.progress.add(landed.batch, applied)
+            stopped_at = {stop.topic_partition: stop.next_offset for stop in applied.stopped}
+            self._source.mirror({**landed.batch.next_offsets, **stopped_at})
+            self._give_up(applied.stopped)
+            events = len(landed.batch.items)
+            _log.debug("committed", batch_id=applied.batch_id, events=events, movements=applied.movements)
 
     def _give_up(self, stopped: Sequence[Stop]) -> None:
         """Read no more of these partitions: the next claim refuses them until a person has decided."""
@@ -307,7 +297,7 @@ class Worker:
             self.progress.stopped[stop.topic_partition] = stop.error
             _log.error("partition stopped", topic_partition=str(stop.topic_partition), error=str(stop.error))
             self._has_stopped_some = True
-        self._builder.release([stop.topic_partition for stop in stopped])
+        self._lanes.release([stop.topic_partition for stop in stopped])
 
     def _wait_for_commit(self) -> None:
         """Hold reading back; after a while keep polling, paused, so that the group does not give us up."""
@@ -322,55 +312,67 @@ class Worker:
             self._source.resume()
 
     def _held_back(self, timeout_s: float) -> bool:
+        """Let lanes go on as they come free; says whether reading can go on within the time."""
         began = self._clock.now()
-        settled = self._settle(timeout_s)
+        while self._lanes.is_blocked:
+            left_s = max(0.0, timeout_s - (self._clock.now() - began))
+            if not self._background.wait([one.result for one in self._lanes.in_flight], left_s):
+                break
+            self._settle()
+            self._start(self._lanes.due(self._clock.now()))
         self._spent("held_back", began)
-        return settled
+        return not self._lanes.is_blocked
 
     def _on_assigned(self, bounds: Sequence[LogBounds]) -> Sequence[Claim]:
         claims = self._store.claim(bounds) if bounds else Claims((), ())
         for topic_partition, error in claims.stopped:
             _log.error("partition stopped", topic_partition=str(topic_partition), error=str(error))
         self.progress.claim(claims, self._clock.now())
-        self._builder.claim(claims.taken)
+        self._lanes.claim(claims.taken)
         self._claimed |= {claim.topic_partition: claim.next_offset for claim in claims.taken if claim.next_offset}
         _log.info("partitions assigned", positions={str(c.topic_partition): c.next_offset for c in claims.taken})
         return claims.taken
 
     def _on_revoked(self, partitions: Sequence[TopicPartition], lost: bool) -> None:  # noqa: FBT001 - a callback
         # What waits is dropped, not committed: the next owner reads it again, and the hand-over stays short.
-        self._builder.release(partitions)
+        self._lanes.release(partitions)
         if not lost:
             self._finish_in_flight(self._limits.revoke_budget_ms)
         self.progress.release(partitions)
         _log.info("partitions lost" if lost else "partitions revoked", partitions=[str(p) for p in partitions])
 
     def _rejoin(self) -> None:
-        self._builder.release(list(self._builder.claims))
+        self._lanes.release(list(self._lanes.claims))
         self._finish_in_flight(self._limits.revoke_budget_ms)
         self.progress.release(list(self.progress.reaches))
         self._has_stopped_some = False
         self._source.rejoin()
 
-    def _finish_in_flight(self, budget_ms: int) -> None:
-        try:
-            if not self._settle(budget_ms / 1000):
+    def _finish_in_flight(self, budget_ms: int) -> bool:
+        """Wait for all commits, at most so long; says whether they all came through."""
+        deadline = self._clock.now() + budget_ms / 1000
+        passed = True
+        while in_flight := self._lanes.in_flight:
+            left_s = max(0.0, deadline - self._clock.now())
+            if not self._background.wait([one.result for one in in_flight], left_s):
                 _log.warning("a batch is still being committed; its positions will tell whether it was in time")
-        except FencedError:
-            self.progress.fenced += 1
-        except TransientError as error:
-            _log.warning("a batch was dropped; it will be read again", error=str(error))
+                return False
+            try:
+                self._settle()
+            except FencedError:
+                self.progress.fenced += 1
+                passed = False
+            except TransientError as error:
+                _log.warning("a batch was dropped; it will be read again", error=str(error))
+                passed = False
+        return passed
 
     def _drain(self) -> None:
         """Commit what was read, within the budget; what is left is read again by the next owner."""
         deadline = self._clock.now() + self._limits.stop_budget_ms / 1000
-        try:
-            self._settle(self._limits.stop_budget_ms / 1000)
-            if self._in_flight is None and len(self._builder):
-                self._submit()
-                self._settle(max(0.0, deadline - self._clock.now()))
-        except (FencedError, TransientError) as error:
-            _log.warning("the last batch was dropped; it will be read again", error=str(error))
+        if self._finish_in_flight(self._limits.stop_budget_ms):
+            self._start(self._lanes.waiting())
+            self._finish_in_flight(max(0, round((deadline - self._clock.now()) * 1000)))
 
     def _read_registry(self) -> None:
         """Read the declarations, however long PostgreSQL takes to come up; gives up only when told to stop."""
@@ -386,9 +388,9 @@ class Worker:
                 return
 
     def _poll_timeout_s(self) -> float:
-        due_in_s = self._builder.due_in_s(self._clock.now())
+        due_in_s = self._lanes.due_in_s(self._clock.now())
         longest = self._limits.poll_timeout_ms / 1000
-        return longest if due_in_s is None or self._in_flight is not None else min(longest, due_in_s)
+        return longest if due_in_s is None else min(longest, due_in_s)
 
     def _report(self) -> None:
         now = self._clock.now()

@@ -112,6 +112,13 @@ class Settings(BaseModel):
     )
 
     # Batches
+    lanes: int = Field(
+        default=2,
+        ge=1,
+        le=16,
+        description="Sessions over which a worker commits batches side by side. A partition's events all go over one:"
+        " more lanes than partitions are of no use.",
+    )
     batch_max_movements: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."
     )

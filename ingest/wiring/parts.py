@@ -5,8 +5,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from ingest.domain.applying import Applied
 from ingest.domain.framing import ReadFramed, refuse_framed
@@ -83,6 +83,6 @@ class Threads:
         """Begin the work, and return."""
         threading.Thread(target=work, name="commit", daemon=True).start()
 
-    def wait(self, result: Future[Applied], timeout_s: float) -> None:
-        """Return when the result is there, or the time is over."""
-        wait([result], timeout_s)
+    def wait(self, results: Sequence[Future[Applied]], timeout_s: float) -> bool:
+        """Return when one of the results is there, or the time is over; says which."""
+        return bool(wait(results, timeout_s, FIRST_COMPLETED).done)

@@ -28,9 +28,12 @@ def build_worker(settings: Settings, around: Callable[[Store], Store] = lambda s
     """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
     access = replace(database(settings), answer_timeout_ms=settings.statement_timeout_ms + _ANSWER_SLACK_MS)
     migrations.check(access)
-    store = BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row)
+    stores = [
+        around(BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row))
+        for _ in range(settings.lanes)
+    ]
     decoding = Decoding(settings.limits(), framed_reader(settings))
-    return Worker(build_source(settings), around(store), decoding, SteadyClock(), worker_limits(settings), Threads())
+    return Worker(build_source(settings), stores, decoding, SteadyClock(), worker_limits(settings), Threads())
 
 
 def build_compactor(settings: Settings) -> Compactor:

@@ -5,7 +5,7 @@ World(seed).run()        # raises AssertionError when a promise was broken; the 
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from random import Random
@@ -57,12 +57,14 @@ class Turns:
         """Begin the work, and return."""
         self._scheduler.start(self._process, work)
 
-    def wait(self, result: Future[Applied], timeout_s: float) -> None:
-        """Return when the result is there, or the time is over."""
-        if timeout_s > 0 and not result.done():
+    def wait(self, results: Sequence[Future[Applied]], timeout_s: float) -> bool:
+        """Return when one of the results is there, or the time is over; says which."""
+        if timeout_s > 0 and not any(result.done() for result in results):
             there = Signal(self._scheduler)
-            result.add_done_callback(lambda _: there.notify())
+            for result in results:
+                result.add_done_callback(lambda _: there.notify())
             self._scheduler.wait(there, timeout_s)
+        return any(result.done() for result in results)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +74,7 @@ class Pod:
     process: Process
     worker: Worker
     source: SimulatedSource
-    store: SimulatedStore
+    stores: list[SimulatedStore]
     clock: SimulatedClock
     told_at: float | None = None
     ended: bool = False
@@ -145,10 +147,10 @@ class World:
             stall_after_ms=rng.choice((50, 1_000, 5_000)),
         )
         source = SimulatedSource(self.scheduler, self.group, self.server, process, rng)
-        store = SimulatedStore(self.scheduler, self.server, process, rng)
+        stores = [SimulatedStore(self.scheduler, self.server, process, rng) for _ in range(rng.randint(1, 3))]
         clock = SimulatedClock(self.scheduler)
-        worker = Worker(source, store, _decode, clock, limits, Turns(self.scheduler, process))
-        pod = Pod(process, worker, source, store, clock)
+        worker = Worker(source, stores, _decode, clock, limits, Turns(self.scheduler, process))
+        pod = Pod(process, worker, source, stores, clock)
         self.pods.append(pod)
         self.scheduler.start(process, lambda: self._live(pod))
         self.trace(f"{process.name} starts")
@@ -256,13 +258,15 @@ class World:
 
     def _tremble(self) -> None:
         for pod in self._some_pod():
-            pod.store.trouble = self.rng.choice((0.0, 0.1, 0.3, 0.8))
-            self._mention("network trouble", pod, f"{pod.store.trouble}")
+            for store in pod.stores:
+                store.trouble = self.rng.choice((0.0, 0.1, 0.3, 0.8))
+            self._mention("network trouble", pod, f"{[store.trouble for store in pod.stores]}")
 
     def _slow_down(self) -> None:
         for pod in self._some_pod():
-            pod.store.slowness_s = self.rng.choice((0.001, 0.02, 0.5, 4.0))
-            self._mention("slow PostgreSQL", pod, f"{pod.store.slowness_s} s")
+            for store in pod.stores:
+                store.slowness_s = self.rng.choice((0.001, 0.02, 0.5, 4.0))
+            self._mention("slow PostgreSQL", pod, f"{[store.slowness_s for store in pod.stores]} s")
 
     def _declare(self) -> None:
         missing = [name for name in LATE_REGISTERS if name not in self.server.declared]
@@ -319,7 +323,8 @@ class World:
         self.trace("peace")
         self.server.down_until = self.group.down_until = 0.0
         for pod in self._living():
-            pod.store.trouble, pod.store.slowness_s = 0.0, 0.02
+            for store in pod.stores:
+                store.trouble, store.slowness_s = 0.0, 0.02
             pod.process.frozen_until = min(pod.process.frozen_until, self.scheduler.now + 30)
         self._start_pod()
 

@@ -4,6 +4,7 @@ The source reads a log from the claims it was given and reads it again after a n
 positions under epochs. So a test says what goes wrong, and looks at what was applied: each record once, in order.
 """
 
+import copy
 import threading
 import time
 from collections import Counter, deque
@@ -82,6 +83,14 @@ class FakeStore:
         self.closed = False
         self._lock = threading.Lock()
         self._busy = threading.Lock()
+
+    def session(self) -> "FakeStore":
+        """Another session of the same server, with troubles of its own."""
+        other = copy.copy(self)
+        other.trouble = deque()
+        other.attempts = 0
+        other._busy = threading.Lock()
+        return other
 
     def registry(self) -> Registry:
         if self.registry_trouble:

@@ -198,7 +198,7 @@ def work(job: Job, access: Database, breaker: Breaker) -> None:
     def decoding(registry: Registry, message: Message) -> Decoded:
         return Decoder(registry.registers).decode(message)
 
-    worker = Worker(source, store, decoding, SteadyClock(), limits, Threads())
+    worker = Worker(source, [store], decoding, SteadyClock(), limits, Threads())
 
     def leave() -> None:
         breaker.revoking.set()

@@ -49,7 +49,7 @@ class Bench:
             for n in range(self.partitions)
         }
         self.source = FakeSource(self.log, until=self.everything_is_applied)
-        self.worker = Worker(self.source, self.store, decode, self.clock, self.limits, Threads())
+        self.worker = Worker(self.source, [self.store], decode, self.clock, self.limits, Threads())
         self.source.stop = self.worker.stop
 
     def everything_is_applied(self) -> bool:
@@ -218,7 +218,7 @@ def test_positions_that_went_back_are_noticed_without_new_events(bench: Callable
     one = bench(limits=replace(QUICK, check_every_ms=1))
 
     def fail_over() -> None:
-        wait_until(lambda: one.worker._in_flight is None or one.worker._settle(), 30, "nothing is under way")
+        assert one.worker._finish_in_flight(30_000)
         assert len(one.store.applied) == one.records
         del one.store.applied[-4:]
         one.store.positions[partition()] = one.records - 4, 1

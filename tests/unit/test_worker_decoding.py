@@ -25,7 +25,7 @@ def test_events_that_cannot_be_decoded_now_are_read_again() -> None:
     store = FakeStore()
     log = {partition(0): [Message("t", 0, offset, 1, None, b"sales") for offset in range(10)]}
     source = FakeSource(log, until=lambda: len(store.applied) == 10)
-    worker = Worker(source, store, sometimes, FakeClock(), QUICK, Threads())
+    worker = Worker(source, [store], sometimes, FakeClock(), QUICK, Threads())
     source.stop = worker.stop
     worker.run()
     assert [offset for _, offset in store.applied] == list(range(10))

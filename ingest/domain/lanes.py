@@ -1,0 +1,127 @@
+"""Lanes: each commits one batch at a time over a session of its own, so that while one waits the next is at work.
+
+A partition is in one lane for as long as it is ours, so its events are applied in order. To PostgreSQL lanes are what
+several workers are: whatever keeps those from one another's way holds for them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.domain.applying import Applied, Store
+from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
+from ingest.domain.positions import Claim, TopicPartition
+
+
+class Background(Protocol):
+    """Where batches are committed while the next ones are read."""
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin the work, and return."""
+
+    def wait(self, results: Sequence[Future[Applied]], timeout_s: float) -> bool:
+        """Return when one of the results is there, or the time is over; says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The batch that a lane commits."""
+
+    batch: Batch
+    result: Future[Applied]
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """A session, the batch that is committed over it, and the events that wait for it."""
+
+    store: Store
+    builder: BatchBuilder
+    in_flight: InFlight | None = None
+    failing: bool = False
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing more should be read for it before its commit is through."""
+        return self.in_flight is not None and self.builder.is_full()
+
+    def take(self) -> InFlight:
+        """Close the batch that waits; it is in flight from here on."""
+        self.in_flight = InFlight(self.builder.take(), Future())
+        return self.in_flight
+
+    def land(self) -> InFlight | None:
+        """Give out the batch whose outcome is known, if there is one; the lane is free then."""
+        if self.in_flight is None or not self.in_flight.result.done():
+            return None
+        landed, self.in_flight = self.in_flight, None
+        return landed
+
+
+class Lanes:
+    """All lanes of a worker."""
+
+    def __init__(self, stores: Sequence[Store], limits: BatchLimits) -> None:
+        self._lanes = [Lane(store, BatchBuilder(limits)) for store in stores]
+
+    @property
+    def claims(self) -> Mapping[TopicPartition, Claim]:
+        """The claimed partitions, each with the offset up to which batches were taken."""
+        return {where: claim for lane in self._lanes for where, claim in lane.builder.claims.items()}
+
+    @property
+    def moving(self) -> frozenset[TopicPartition]:
+        """Partitions of which a batch is being committed."""
+        return frozenset(where for one in self.in_flight for where in one.batch.next_offsets)
+
+    @property
+    def in_flight(self) -> list[InFlight]:
+        """The batches that are being committed."""
+        return [lane.in_flight for lane in self._lanes if lane.in_flight is not None]
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether reading must wait."""
+        return any(lane.is_blocked for lane in self._lanes)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether a batch fails and is tried again."""
+        return any(lane.failing for lane in self._lanes)
+
+    def claim(self, claims: Iterable[Claim]) -> None:
+        """Begin to accept events of these partitions, each in the lane that has the fewest."""
+        taken = sorted(claims, key=lambda claim: claim.topic_partition)
+        self.release([claim.topic_partition for claim in taken])
+        for claim in taken:
+            lane = min(self._lanes, key=lambda lane: (len(lane.builder.claims), lane.in_flight is not None))
+            lane.builder.claim([claim])
+
+    def release(self, partitions: Sequence[TopicPartition]) -> None:
+        """Drop these partitions and what waits of them; their next owner reads it again."""
+        for lane in self._lanes:
+            lane.builder.release(partitions)
+
+    def add(self, items: Sequence[Decoded], registry_version: int, now: float) -> None:
+        """Take events in the order in which they were read; a lane leaves those of others alone."""
+        for lane in self._lanes:
+            lane.builder.add(items, registry_version, now)
+
+    def due(self, now: float) -> list[Lane]:
+        """Lanes that are free and have a batch that is large or old enough."""
+        return [lane for lane in self._lanes if lane.in_flight is None and lane.builder.is_due(now)]
+
+    def waiting(self) -> list[Lane]:
+        """Lanes that are free and have any events."""
+        return [lane for lane in self._lanes if lane.in_flight is None and len(lane.builder)]
+
+    def due_in_s(self, now: float) -> float | None:
+        """Seconds until a lane that is free has a batch that is old enough; None when none has events."""
+        return min((s for lane in self.waiting() if (s := lane.builder.due_in_s(now)) is not None), default=None)
+
+    def landed(self) -> Iterable[InFlight]:
+        """Batches whose outcome is known, one after another; each frees its lane."""
+        for lane in self._lanes:
+            if (landed := lane.land()) is not None:
+                yield landed

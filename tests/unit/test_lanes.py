@@ -1,0 +1,203 @@
+"""Lanes: batches of different partitions are committed side by side, those of one partition never are."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from ingest.domain.batches import BatchLimits
+from ingest.domain.lanes import Lanes
+from ingest.domain.messages import Message
+from ingest.domain.positions import Claim, TopicPartition
+from ingest.errors import TransientError
+from ingest.wiring.parts import Threads
+from ingest.worker import Worker, WorkerLimits
+from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
+from tests.support.waiting import wait_until
+
+RECORDS = 12
+LIMITS = WorkerLimits(
+    batch=BatchLimits(max_events=3, max_age_ms=0, growth=1),
+    poll_timeout_ms=1,
+    stall_after_ms=1,
+    revoke_budget_ms=5_000,
+    stop_budget_ms=5_000,
+)
+
+
+class TwoLanes:
+    """A worker with two sessions: partitions 0 and 2 are in the first lane, 1 and 3 in the second."""
+
+    def __init__(self, at_once: int = 4 * RECORDS) -> None:
+        self.first = FakeStore()
+        self.second = self.first.session()
+        log = {
+            partition(n): [Message("t", n, offset, 1, None, b"sales") for offset in range(RECORDS)] for n in range(4)
+        }
+        self.source = FakeSource(log, until=lambda: len(self.first.applied) >= 4 * RECORDS)
+        stores, limits = [self.first, self.second], replace(LIMITS, poll_max_messages=at_once)
+        self.worker = Worker(self.source, stores, decode, FakeClock(), limits, Threads())
+        self.source.stop = self.worker.stop
+        self.gates: list[threading.Event] = []
+
+    def gate(self, store: FakeStore) -> threading.Event:
+        """A closed gate for the session's next batch."""
+        self.gates.append(threading.Event())
+        store.trouble.append(waits_for(self.gates[-1]))
+        return self.gates[-1]
+
+    def run(self) -> None:
+        """Runs until everything is applied, and checks that it was, once and in order."""
+        self.worker.run()
+        for number in range(4):
+            assert [offset for where, offset in self.first.applied if where == number] == list(range(RECORDS))
+        assert self.first.closed
+        assert self.second.closed
+
+    def one_is_through(self) -> bool:
+        return sum(not one.result.done() for one in self.worker._lanes.in_flight) == 1
+
+    def applied(self, *partitions: int) -> int:
+        return sum(where in partitions for where, _ in self.first.applied)
+
+
+@pytest.fixture
+def two(request: pytest.FixtureRequest) -> Iterator[TwoLanes]:
+    """A worker that reads everything at once, unless the test says otherwise."""
+    made = TwoLanes(*getattr(request, "param", ()))
+    yield made
+    for gate in made.gates:
+        gate.set()
+
+
+@pytest.mark.parametrize("two", [(4,)], indirect=True)
+def test_a_partition_is_in_one_lane(two: TwoLanes) -> None:
+    """No batch has partitions of two lanes, and both lanes have their share."""
+    two.run()
+    parts = [frozenset(where.partition for where in batch.next_offsets) for batch in two.first.batches]
+    assert all(part <= {0, 2} or part <= {1, 3} for part in parts)
+    assert two.first.attempts > 0
+    assert two.second.attempts > 0
+
+
+def test_a_batch_does_not_wait_for_that_of_another_lane(two: TwoLanes) -> None:
+    """While one session stands still, the other commits what was read."""
+    gate = two.gate(two.first)
+
+    def when_the_other_has_committed() -> None:
+        if two.applied(1, 3) >= 3:
+            assert two.applied(0, 2) == 0
+            gate.set()
+        else:
+            two.source.events.append(when_the_other_has_committed)
+
+    two.source.events.append(when_the_other_has_committed)
+    two.run()
+    assert two.worker.progress.fenced == 0
+
+
+@pytest.mark.parametrize("two", [(4,)], indirect=True)
+def test_a_full_lane_holds_reading_back(two: TwoLanes) -> None:
+    """What waits is bounded: nothing more is read before the lane that is full has room."""
+    gate = two.gate(two.first)
+
+    def when_reading_is_paused() -> None:
+        if two.source.polls_while_paused < 5:
+            two.source.events.append(when_reading_is_paused)
+            return
+        assert two.applied(0, 2) == 0
+        assert all(next_offset < RECORDS for next_offset in two.source._next.values())
+        gate.set()
+
+    two.source.events.append(when_reading_is_paused)
+    two.run()
+    assert two.source.pauses > 0
+
+
+def test_readiness_is_lost_while_one_lane_fails(two: TwoLanes) -> None:
+    """The commits of the other lane do not hide that a batch fails."""
+    two.first.trouble.extend([fails(TransientError("down")), waits_for(gate := threading.Event())])
+    two.gates.append(gate)
+
+    def when_the_other_has_committed() -> None:
+        if two.applied(1, 3) >= 3 and two.first.attempts == 2:
+            wait_until(two.one_is_through, 30, "the other lane's commit is through")
+            assert two.worker.progress.loop.failing
+            gate.set()
+        else:
+            two.source.events.append(when_the_other_has_committed)
+
+    two.source.events.append(when_the_other_has_committed)
+    two.run()
+    assert not two.worker.progress.loop.failing
+    assert two.worker.progress.retries == 1
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_fenced_lane_drops_what_waits_in_all(two: TwoLanes, lost: bool) -> None:  # noqa: FBT001
+    """Everything is claimed and read anew; the other lane's commit counts, whether its reply came or not."""
+    two.first.trouble.append(lambda _: two.first.steal(0))
+    if lost:
+        two.second.trouble.append(loses_reply(two.second))
+    two.run()
+    assert two.source.rejoined >= 1
+    assert two.worker.progress.fenced >= 1
+
+
+def test_stopping_waits_for_all_lanes(two: TwoLanes) -> None:
+    """Both commits that are under way when the worker is told to stop come through, and what waits is committed."""
+    gates = [two.gate(two.first), two.gate(two.second)]
+
+    def stop() -> None:
+        if two.first.attempts + two.second.attempts < 2:
+            two.source.events.append(stop)
+            return
+        two.worker.stop()
+        for gate in gates:
+            threading.Timer(0.05, gate.set).start()
+
+    two.source.events.append(stop)
+    two.worker.run()
+    read = {where.partition: next_offset for where, next_offset in two.source._next.items()}
+    assert {number: two.applied(number) for number in range(4)} == read
+
+
+def lanes(count: int) -> Lanes:
+    """Lanes of one server."""
+    store = FakeStore()
+    return Lanes([store, *(store.session() for _ in range(count - 1))], LIMITS.batch)
+
+
+def claim(number: int) -> Claim:
+    """The first claim of a partition."""
+    return Claim(partition(number), number, 0, 1)
+
+
+def shares(made: Lanes) -> list[set[int]]:
+    """Which partitions each lane has."""
+    return [{where.partition for where in lane.builder.claims} for lane in made._lanes]
+
+
+def test_partitions_are_spread_over_lanes() -> None:
+    """Each goes where the fewest are; what is taken anew is in one lane only."""
+    made = lanes(2)
+    made.claim([claim(number) for number in (3, 1, 0, 2)])
+    assert shares(made) == [{0, 2}, {1, 3}]
+    made.release([TopicPartition("t", 1), TopicPartition("t", 3)])
+    made.claim([claim(4), replace(claim(0), epoch=2)])
+    assert sorted(map(len, shares(made))) == [1, 2]
+    assert set(made.claims) == {partition(0), partition(2), partition(4)}
+    assert made.claims[partition(0)].epoch == 2
+
+
+def test_a_lane_that_is_busy_comes_second() -> None:
+    """A batch of an earlier claim that is still being committed is in nobody's way."""
+    made = lanes(2)
+    made.claim([claim(0)])
+    made.add([decode(FakeStore().registry(), Message("t", 0, 0, 1, None, b"sales"))], 1, 0.0)
+    (lane,) = made.waiting()
+    lane.take()
+    made.release([partition(0)])
+    made.claim([claim(0)])
+    assert shares(made) == [set(), {0}]
