@@ -157,7 +157,8 @@ class Writer:
         statement = self.database.compose("copy_movements", columns=columns, **self._parts(register))
         with self.connection.cursor() as cursor:
             with cursor.copy(statement) as copy:
-                copy.write(copy_text(plan.events, self.position_ids, batch_id))
+                for text in copy_text(plan.events, self.position_ids, batch_id):
+                    copy.write(text)
             if cursor.rowcount != plan.movements:
                 message = f"register {register.name}: copied {cursor.rowcount} of {plan.movements} movements"
                 raise TransientError(message)
@@ -165,13 +166,16 @@ class Writer:
     def _describe_changes(self, changes: Sequence[RecorderChange]) -> dict[str, object]:
         states = [change.after for change in changes]
         messages = [change.last_event.message for change in changes]
+        first, last = [state.first_period for state in states], [state.last_period for state in states]
+        first_periods = time_array(first)
         return {
             "recorders": text_array([change.recorder for change in changes]),
             "revisions": number_array([state.revision for state in states]),
             "event_digests": bytea_array([state.digests for state in states]),
             "spilled": [state.spilled for state in states],
-            "first_periods": time_array([state.first_period for state in states]),
-            "last_periods": time_array([state.last_period for state in states]),
+            "first_periods": first_periods,
+            # Most documents have one period.
+            "last_periods": first_periods if last == first else time_array(last),
             "position_ids": number_array([self._position_id(message) for message in messages]),
             "event_offsets": number_array([message.offset for message in messages]),
         }

@@ -1,8 +1,9 @@
 -- How movements become totals and balances. Every writer goes through here: COPY, INSERT, DELETE, and the functions.
 -- {keep} is the fold itself, or, in a register in high-write mode, what appends deltas for the compactor to fold.
 
+-- Deltas come in key order: a sort finds them sorted, and groups cost 0.4 us each, by hash 0.7.
 CREATE OR REPLACE FUNCTION {fold}(p_deltas {delta}[]) RETURNS void LANGUAGE plpgsql
-SET search_path FROM CURRENT AS $fold$
+SET search_path FROM CURRENT SET enable_hashagg = off AS $fold$
 BEGIN
     -- Key order in every statement, tables always in this order: two transactions never wait for each other in a ring.
 {fold_body}

@@ -25,10 +25,6 @@ INSERT = f"""
         n::bigint * 7907 %% 10, n::bigint * 7901 / 10 %% 1000, n %% 100 + 1, n %% 10000
     FROM generate_series(%s::int, %s::int) AS n
 """  # noqa: S608
-CREATE_PARTITIONS = """
-    SELECT accum._ensure_partitions('bench', array_agg(d::date))
-    FROM generate_series(timestamp '2026-03-01', timestamp '2027-03-01', interval '1 month') AS d
-"""
 COUNT = f"SELECT count(*) FROM accum.{NAME}_movements"  # noqa: S608
 
 
@@ -38,8 +34,6 @@ def measure(stage: Stage, name: str) -> list[Figure]:
     rates: list[list[Run]] = []
     streamed = 0
     with stage.database(SHAPE.declaration()) as database:
-        with database.connect() as connection:
-            connection.execute(CREATE_PARTITIONS)
         there = 0
         for size in (small, large):
             there = grow(database, there, size)

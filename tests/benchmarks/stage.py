@@ -24,6 +24,12 @@ from tests.support.versions import KAFKA
 PARTITIONS = 4
 _MOST_QUEUED = 50_000
 
+CREATE_PARTITIONS = f"""
+    SELECT accum._ensure_partitions(r.name, array_agg(d::date))
+    FROM accum._registers AS r, generate_series(timestamp '2026-03-01', timestamp '2027-03-01', interval '1 month') AS d
+    WHERE r.name = '{NAME}' GROUP BY r.name
+"""  # noqa: S608
+
 
 @dataclass(slots=True)
 class Stage:
@@ -45,11 +51,13 @@ class Stage:
 
     @contextlib.contextmanager
     def database(self, declaration: str | None = None) -> Iterator[Database]:
-        """A migrated database, and the register in it."""
+        """A migrated database, and the register in it; it has its partitions, as a running compactor sees to it."""
         database = self.databases.create(self.template)
         try:
             if declaration is not None:
                 self.declare(database, declaration)
+                with database.connect() as connection:
+                    connection.execute(CREATE_PARTITIONS.encode())
             yield database
         finally:
             self.databases.drop(database)

@@ -70,7 +70,7 @@ class Half:
         batch = builder.take()
         plan: Plan = self._timed("plan", lambda: self._plan(batch.items))
         (register,) = plan.registers
-        text: bytes = self._timed("copy text", lambda: copy_text(register.events, IDS, 1).encode())
+        text: bytes = self._timed("copy text", lambda: "".join(copy_text(register.events, IDS, 1)).encode())
         assert text.count(b"\n") == register.movements == sum(plan.movements.values())
 
     def _timed(self, phase: str, work: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever the work returns
