@@ -72,7 +72,8 @@ def test_what_is_decoded_is_valid(data: st.DataObject) -> None:
     if event["type"] == "unpost":
         del event["movements"]
     for _ in range(data.draw(st.integers(0, 2))):
-        target = data.draw(st.sampled_from([event, *event.get("movements", [])][:2]))
+        movements = event.get("movements")
+        target = data.draw(st.sampled_from([event, *(movements if isinstance(movements, list) else [])][:2]))
         if isinstance(target, dict):
             key = data.draw(st.sampled_from([*sorted(target), "revision", "period", "colour"]))
             target[key] = data.draw(st.sampled_from(INTRUDERS))
