@@ -37,6 +37,7 @@ CREATE TABLE accum._rebuilds (
     consumer_group text NOT NULL,
     declared jsonb NOT NULL,
     declaration jsonb,
+    mapping jsonb,
     gaps jsonb,
     begun_at timestamp with time zone DEFAULT now() NOT NULL,
     begun_by text DEFAULT SESSION_USER NOT NULL

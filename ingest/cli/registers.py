@@ -58,10 +58,11 @@ def show(name: str) -> None:
 
 def read_files(files: Sequence[Path]) -> tuple[Register, ...]:
     """Return the registers that the files declare."""
-    return read_declarations((str(file), _read(file)) for file in files)
+    return read_declarations((str(file), read_file(file)) for file in files)
 
 
-def _read(file: Path) -> str:
+def read_file(file: Path) -> str:
+    """Return the text of a file that declares something."""
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

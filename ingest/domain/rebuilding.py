@@ -14,6 +14,7 @@ from msgspec import structs
 
 from ingest.domain.applying import Applied
 from ingest.domain.batches import Batch, Decoded, Span
+from ingest.domain.mapping import RegisterMapping
 from ingest.domain.messages import Event, Message
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
@@ -37,12 +38,13 @@ GivenUp: TypeAlias = Mapping[tuple[str, int], Sequence[range]]
 
 @dataclass(frozen=True, slots=True)
 class Shadow:
-    """A rebuild that is under way: the register, what it is declared as in the shadow, and the shadow's name."""
+    """A rebuild that is under way: the register, its declaration in the shadow, and the mapping of its events."""
 
     register: str
     declaration: Register
     begun_at: datetime
     resumed: bool
+    mapping: RegisterMapping | None = None
 
     @property
     def name(self) -> str:
@@ -81,13 +83,14 @@ class Comparison:
 
 @dataclass(slots=True)
 class Replayed:
-    """Counts of one run; what an interrupted one had read before is not among them."""
+    """Counts of one run; what an interrupted one had read before is not among them. `mapped`: movements by rule."""
 
     events: int = 0
     of_others: int = 0
     given_up: int = 0
     movements: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    mapped: Counter[int] = field(default_factory=Counter)
 
     def add(self, applied: Applied) -> None:
         """Count a committed batch."""
@@ -101,6 +104,7 @@ class Replayed:
         self.given_up += other.given_up
         self.movements += other.movements
         self.outcomes.update(other.outcomes)
+        self.mapped.update(other.mapped)
 
 
 @dataclass(slots=True)
@@ -148,7 +152,7 @@ class Collector:
 
 
 def sort_out(items: Iterable[Decoded], shadow: Shadow, given_up: GivenUp, counts: Replayed) -> list[Decoded]:
-    """Keep what is of the register and not given up, with the shadow in place of the register."""
+    """Keep what is of the register and not given up, mapped, with the shadow in place of the register."""
     kept: list[Decoded] = []
     for item in items:
         message = item.message
@@ -157,11 +161,15 @@ def sort_out(items: Iterable[Decoded], shadow: Shadow, given_up: GivenUp, counts
             counts.of_others += 1
         elif any(message.offset in span for span in given_up.get((message.topic, message.partition), ())):
             counts.given_up += 1
-        elif isinstance(item, Event):
-            kept.append(structs.replace(item, register=shadow.name))
         else:
-            kept.append(item)
+            kept.append(_into_shadow(item, shadow, counts))
     return kept
+
+
+def _into_shadow(item: Decoded, shadow: Shadow, counts: Replayed) -> Decoded:
+    mapping = shadow.mapping
+    mapped = mapping.apply(item, counts.mapped) if mapping is not None and isinstance(item, Event) else item
+    return structs.replace(mapped, register=shadow.name) if isinstance(mapped, Event) else mapped
 
 
 def check_ahead(claims: Sequence[Claim], targets: Targets) -> None:

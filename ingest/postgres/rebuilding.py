@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb, set_json_loads
 
 from ingest.domain.applying import Applied, Claims, Registry
 from ingest.domain.batches import Batch
+from ingest.domain.mapping import RegisterMapping
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.rebuilding import Carried, CellDifference, Comparison, GivenUp, Shadow, Target, Targets
 from ingest.domain.registers import Register
@@ -41,6 +42,7 @@ class RebuildStore:
     group: str
     worker: str
     declaration: Register | None = None
+    mapping: RegisterMapping | None = None
     hold_ms: int = 5_000
     _batches: ShadowStore | None = None
     _held: Connection | None = None
@@ -56,13 +58,20 @@ class RebuildStore:
         """Make the shadow, or find the one of a rebuild that was interrupted."""
         resumed = self._find() is not None
         declaration = None if self.declaration is None else Jsonb(_declared(self.declaration))
-        self._single("begin_rebuild", register=self.register, consumer_group=self.group, declaration=declaration)
+        mapping = None if self.mapping is None else Jsonb(self.mapping.as_json())
+        self._single(
+            "begin_rebuild",
+            register=self.register,
+            consumer_group=self.group,
+            declaration=declaration,
+            mapping=mapping,
+        )
         found = self._find()
         with self.database.connect() as connection:
             row = connection.execute(self.database.compose("read_shadow"), {"register": self.register}).fetchone()
         if found is None or row is None:
             raise RegisterError(f"register {self.register}: its rebuild was given up by somebody else")
-        self._shadow = Shadow(self.register, as_register(row), cast("Any", found[3]), resumed)
+        self._shadow = Shadow(self.register, as_register(row), cast("Any", found[3]), resumed, self.mapping)
         self._batches = ShadowStore(
             self.database, f"{self.group}:rebuild:{self.register}", self.worker, register=self.register
         )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from ingest.domain.decoding import Decoding
+from ingest.domain.mapping import RegisterMapping
 from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Register
 from ingest.domain.tracing import Traced, may_be_of, trace
@@ -22,7 +23,11 @@ _POLL_S = 0.1
 
 
 def build_rebuilder(
-    settings: Settings, register: str, declaration: Register | None, report: Callable[[str, int, int], None]
+    settings: Settings,
+    register: str,
+    declaration: Register | None,
+    mapping: RegisterMapping | None,
+    report: Callable[[str, int, int], None],
 ) -> Rebuilder:
     """Return what rebuilds one register from its topic."""
     access = parts.database(settings)
@@ -34,7 +39,15 @@ def build_rebuilder(
         retry_initial_ms=settings.retry_initial_ms,
         retry_max_ms=settings.retry_max_ms,
     )
-    store = RebuildStore(access, register, settings.group, parts.worker_name(), declaration, settings.rebuild_hold_ms)
+    store = RebuildStore(
+        access,
+        register,
+        settings.group,
+        parts.worker_name(),
+        declaration,
+        mapping,
+        settings.rebuild_hold_ms,
+    )
     reader = topic_reader(settings, f"{settings.group}:rebuild:{register}")
     decoding = Decoding(settings.limits(), parts.framed_reader(settings))
     return Rebuilder(reader, store, decoding, parts.SteadyClock(), limits, report)

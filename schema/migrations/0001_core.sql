@@ -169,6 +169,7 @@ CREATE TABLE _rebuilds (
     consumer_group text NOT NULL,
     declared jsonb NOT NULL,
     declaration jsonb,
+    mapping jsonb,
     gaps jsonb,
     begun_at timestamptz NOT NULL DEFAULT now(),
     begun_by text NOT NULL DEFAULT session_user
@@ -177,6 +178,7 @@ COMMENT ON TABLE _rebuilds IS
 'Registers that are being rebuilt from their topics: each in a shadow register, under positions of its own, until their tables are exchanged.';
 COMMENT ON COLUMN _rebuilds.declared IS 'What the register declared when this began; an alteration since then ends it.';
 COMMENT ON COLUMN _rebuilds.declaration IS 'What the shadow declares differently; null when nothing.';
+COMMENT ON COLUMN _rebuilds.mapping IS 'Rules that change the events of a what-if, which never takes the register''s place; null without.';
 COMMENT ON COLUMN _rebuilds.gaps IS 'Offsets at which logs began when events before them were given up, by partition; null until the logs were looked at.';
 
 CREATE TABLE _rebuild_refusals (

@@ -29,6 +29,7 @@ CREATE OR REPLACE FUNCTION _errors() RETURNS TABLE (code text, meaning text) LAN
         ('TS064', 'A register has movements from topics that its rebuild does not read.'),
         ('TS065', 'The register is not being rebuilt from its topic.'),
         ('TS066', 'A rebuild has not read all that the live register has.'),
+        ('TS067', 'A shadow that was made with a mapping never takes the place of its register.'),
         ('TS090', 'The installation is incomplete: a template is missing, or does not fit the functions.')
 $$;
 COMMENT ON FUNCTION _errors() IS 'The errors of class TS; the reference is generated from them.';

@@ -10,6 +10,12 @@ DECLARE
     grants text[];
     dependents text;
 BEGIN
+    IF begun.mapping IS NOT NULL THEN
+        PERFORM _fail(
+            'TS067', format('register %s: its shadow was made with a mapping, and is a what-if', p_register),
+            'Batches to come would not use the mapping. Give the what-if up: `tallystream rebuild REGISTER --discard`.'
+        );
+    END IF;
     PERFORM _change_registry();
     register := _register(p_register);
     shadow := _follow_high_write(register, begun);

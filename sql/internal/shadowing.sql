@@ -1,6 +1,6 @@
 -- A register is rebuilt from its topic in a shadow: a register like any other, under a name of its own, that no list shows.
 -- The rebuild reads under positions of its own (consumer group GROUP:rebuild:REGISTER), never past those of the live register.
-CREATE OR REPLACE FUNCTION _begin_rebuild(p_register text, p_group text, p_declaration jsonb) RETURNS text LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION _begin_rebuild(p_register text, p_group text, p_declaration jsonb, p_mapping jsonb) RETURNS text LANGUAGE plpgsql
 SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     register _registers := _register(p_register);
@@ -10,10 +10,11 @@ BEGIN
     PERFORM pg_advisory_xact_lock(_lock_key('rebuild.' || p_register));
     SELECT * INTO begun FROM _rebuilds AS b WHERE b.register = p_register;
     IF FOUND THEN
-        IF begun.consumer_group <> p_group OR begun.declaration IS DISTINCT FROM p_declaration THEN
+        IF begun.consumer_group <> p_group OR (begun.declaration, begun.mapping) IS DISTINCT FROM (p_declaration, p_mapping) THEN
             PERFORM _fail(
-                'TS060', format('register %s: a rebuild for group %s under %s began %s and was not finished', p_register, begun.consumer_group,
-                    CASE WHEN begun.declaration IS NULL THEN 'its own declaration' ELSE 'another declaration' END, begun.begun_at),
+                'TS060', format('register %s: a rebuild for group %s under %s%s began %s and was not finished', p_register, begun.consumer_group,
+                    CASE WHEN begun.declaration IS NULL THEN 'its own declaration' ELSE 'another declaration' END,
+                    CASE WHEN begun.mapping IS NULL THEN '' ELSE ' with a mapping' END, begun.begun_at),
                 'Go on with it in the same way, or give it up: `tallystream rebuild REGISTER --discard`.'
             );
         END IF;
@@ -21,8 +22,8 @@ BEGIN
         RETURN begun.shadow;
     END IF;
     PERFORM _check_replaceable(register, NULL);
-    INSERT INTO _rebuilds (register, consumer_group, declared, declaration)
-    VALUES (p_register, p_group, _comparable_declaration(register), p_declaration)
+    INSERT INTO _rebuilds (register, consumer_group, declared, declaration, mapping)
+    VALUES (p_register, p_group, _comparable_declaration(register), p_declaration, p_mapping)
     RETURNING * INTO begun;
     shadow := jsonb_populate_record(register, coalesce(p_declaration, '{}'));
     shadow.name := begun.shadow;
@@ -37,7 +38,7 @@ BEGIN
     RETURN begun.shadow;
 END
 $$;
-COMMENT ON FUNCTION _begin_rebuild(text, text, jsonb) IS
+COMMENT ON FUNCTION _begin_rebuild(text, text, jsonb, jsonb) IS
 'Makes the shadow of a register, or finds the one of a rebuild that was interrupted; returns its name.';
 
 CREATE OR REPLACE FUNCTION _discard_rebuild(p_register text) RETURNS boolean LANGUAGE plpgsql

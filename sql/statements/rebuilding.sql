@@ -2,7 +2,7 @@
 
 -- name: begin_rebuild
 -- Make the shadow of a register, or find the one of a rebuild that was interrupted.
-SELECT {schema}._begin_rebuild(%(register)s, %(consumer_group)s, %(declaration)s::jsonb);
+SELECT {schema}._begin_rebuild(%(register)s, %(consumer_group)s, %(declaration)s::jsonb, %(mapping)s::jsonb);
 
 -- name: discard_rebuild
 -- Drop the shadow of a register.

@@ -2,9 +2,13 @@
 
 import json
 import random
+import re
 import threading
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 DECLARATIONS = ROOT / "schema" / "registers" / "demo" / "shop.toml"
 EVENTS = 2_000
 PORTION = 20
+FEW = 300
 KILLS = 3
 WAIT_S = 120
 ENOUGH = 0.9
@@ -154,6 +159,45 @@ def test_a_rebuild_that_is_killed_resumes(stream: Stream, rng: random.Random) ->
     with stream.database.connect() as connection:
         left = connection.execute("SELECT count(*) FROM pg_class WHERE relname LIKE 'shadow%'").fetchall()
         assert left == [(0,)]
+    stream.stop()
+
+
+def test_a_mapping_shows_what_would_be(stream: Stream, rng: random.Random, tmp_path: Path) -> None:
+    """One warehouse merged into another, beside a stream that goes on: shown per cell, and nothing is changed."""
+    history = write_history(rng.randrange(2**32), FEW)
+    stream.declare(DECLARATIONS.read_text(encoding="utf-8"))
+    stream.produce_keyed([(event.key, event.value) for event in history.events])
+    stream.worker()
+    stream.wait_until_read()
+    with stream.database.connect() as connection:
+        of_warehouses = "SELECT warehouse, sum(quantity) FROM accum.inventory_balances GROUP BY 1 ORDER BY 1"
+        live: dict[str, Decimal] = dict(connection.execute(of_warehouses).fetchall())
+    kept, merged, *_ = live
+    file = tmp_path / "what-if.toml"
+    file.write_text(
+        f'[[mapping.inventory]]\nwhere.warehouse = "{merged}"\nset.warehouse = "{kept}"\n', encoding="utf-8"
+    )
+    asked = ("rebuild", INVENTORY, "--from-topic", "--mapping", str(file))
+    assert "--mapping is a what-if" in stream.run(*asked).check(2).err
+    done = json.loads(
+        stream.run(*asked, "--dry-run", "--most", "100000", "--json").check(1).out,
+        parse_float=Decimal,
+        parse_int=Decimal,
+    )
+    moved: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for difference in done["differences"]:
+        if difference["grain"] == "balance":
+            before, after = (Decimal((difference[side] or {"quantity": 0})["quantity"]) for side in ("live", "rebuilt"))
+            moved[difference["cell"]["warehouse"]] += after - before
+    assert {warehouse: change for warehouse, change in moved.items() if change} == {
+        kept: live[merged],
+        merged: -live[merged],
+    }
+    assert done["movements_by_rule"]["1"] > 0
+    shown = stream.run(*asked, "--dry-run").check(1).out
+    assert re.search(r"rule 1 of the mapping: [1-9]", shown)
+    assert "nothing was changed" in shown
+    check(stream, history)
     stream.stop()
 
 

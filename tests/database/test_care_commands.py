@@ -132,7 +132,7 @@ def test_what_cannot_be_done_is_one_message(shop: Shop, arguments: list[str], me
 
 def test_a_rebuild_from_the_topic_is_given_up(shop: Shop) -> None:
     """Its shadow goes, whoever began it; without one nothing happens."""
-    shop.rows("SELECT _begin_rebuild('stock', 'tallystream', NULL)")
+    shop.rows("SELECT _begin_rebuild('stock', 'tallystream', NULL, NULL)")
     assert tally(shop.database, "rebuild", "stock", "--discard").check().out == "stock: the rebuild was given up\n"
     again = tally(shop.database, "rebuild", "stock", "--discard").check().out
     assert again == "stock: no rebuild from the topic is under way\n"

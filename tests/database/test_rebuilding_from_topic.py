@@ -3,13 +3,15 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import structs
 from psycopg.types.json import Jsonb
 
 from ingest.domain.batches import Batch
-from ingest.domain.messages import Message
+from ingest.domain.mapping_files import read_mapping
+from ingest.domain.messages import Limits, Message
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import TopicPartition
 from ingest.domain.registers import Dimension, Resource
@@ -220,6 +222,66 @@ def test_another_declaration_is_a_what_if_or_a_change(filled: Pipeline) -> None:
     assert filled.value("SELECT count(*)::int FROM inventory_turnovers_day WHERE period = '2026-04-18'") == 0
     assert filled.value(mine) == before
     assert care.verify(filled.access, "inventory").found == {}
+
+
+WHAT_IF = """
+    [[mapping.inventory]]
+    where = { product = [0, 1] }
+    set = { product = 2 }
+    [[mapping.inventory]]
+    where = { product = 5 }
+    leave_out = true
+    [[mapping.inventory]]
+    where = { product = 77 }
+    multiply = { quantity = 2 }
+"""
+
+
+def test_a_mapping_is_a_what_if(filled: Pipeline) -> None:
+    """Products 0 and 1 as 2, and none of 5: every cell that differs, by how much; the register stays as it is."""
+    before = digest(filled)
+    mapping = read_mapping("what-if.toml", WHAT_IF, INVENTORY, Limits())
+    done = rebuild(filled, store_of(filled, mapping=mapping), dry_run=True)
+    assert done.comparison is not None
+    assert done.comparison.unsound == 0
+    balances = {
+        difference.cell["product"]: [sums and sums["quantity"] for sums in (difference.live, difference.rebuilt)]
+        for difference in done.comparison.differences
+        if difference.grain == "balance"
+    }
+    live: dict[int, Any] = dict(filled.rows("SELECT product, quantity FROM inventory_balances"))
+    assert balances == {
+        0: [live[0], None],
+        1: [live[1], None],
+        2: [live[2], live[0] + live[1] + live[2]],
+        5: [live[5], None],
+    }
+    assert done.replayed.mapped == {1: 11, 2: 13}
+    assert digest(filled) == before
+    assert filled.rows(LEFT) == NOTHING
+
+
+def test_a_what_if_never_takes_the_place_of_its_register(filled: Pipeline) -> None:
+    """Not by a later run without the mapping, which is another rebuild, and not by a step that is asked for: TS067."""
+    before = digest(filled)
+    mapping = read_mapping("what-if.toml", WHAT_IF, INVENTORY, Limits())
+    rebuild(filled, store_of(filled, mapping=mapping), dry_run=True, keep=True)
+    assert rebuild(filled, store_of(filled, mapping=mapping), dry_run=True, keep=True).shadow.resumed
+    with pytest.raises(RegisterError, match="under its own declaration with a mapping began"):  # TS060
+        rebuild(filled)
+    with pytest.raises(RegisterError, match="was made with a mapping, and is a what-if"):
+        rebuild(filled, store_of(filled, mapping=mapping))
+    assert digest(filled) == before
+    assert store_of(filled).discard()
+    assert filled.rows(LEFT) == NOTHING
+
+
+def test_a_number_that_no_longer_fits_would_be_refused(filled: Pipeline) -> None:
+    """The what-if says so, with the number of events."""
+    text = "[[mapping.inventory]]\nwhere = { product = 5 }\nmultiply = { quantity = 0.1 }\n"
+    mapping = read_mapping("what-if.toml", text, INVENTORY, Limits())
+    done = rebuild(filled, store_of(filled, mapping=mapping), dry_run=True)
+    assert done.refusals["inexact"] == done.new_refusals > 0
 
 
 def test_columns_may_change_where_nobody_builds_on_them(filled: Pipeline) -> None:

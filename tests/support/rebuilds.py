@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ingest.domain.decoding import Decoding
 from ingest.domain.framing import refuse_framed
+from ingest.domain.mapping import RegisterMapping
 from ingest.domain.messages import Limits, Message
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.registers import Register
@@ -132,9 +133,11 @@ def killed_at(store: RebuildStore, number: int, *, after: bool) -> Watched:
     return Watched(store, after=kill) if after else Watched(store, before=kill)
 
 
-def store_of(pipeline: Pipeline, declaration: Register | None = None) -> RebuildStore:
+def store_of(
+    pipeline: Pipeline, declaration: Register | None = None, mapping: RegisterMapping | None = None
+) -> RebuildStore:
     """What a rebuild of `inventory` uses of the database."""
-    return RebuildStore(pipeline.access, INVENTORY.name, GROUP, "rebuilder", declaration, HOLD_MS)
+    return RebuildStore(pipeline.access, INVENTORY.name, GROUP, "rebuilder", declaration, mapping, HOLD_MS)
 
 
 def rebuilder_of(
