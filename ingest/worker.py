@@ -6,6 +6,7 @@ from there.
 
     a batch failed for a passing reason      retried with backoff until it is through, or fenced
     a declaration changed                    decoded again
+    a batch does not fit into memory         read again in halves; after a process that was killed, too
     somebody else owns a partition           everything in memory is dropped, the group is joined anew
     a partition's log and position disagree  that partition is not read; the others are
     a partition's events are all refused     after so many it is not read on; a person decides
@@ -149,7 +150,7 @@ class Worker:
 
     def _step(self) -> None:
         try:
-            self._collect(self._poll(self._limits.poll_max_messages, self._poll_timeout_s()))
+            self._collect(self._poll(self._lanes.most_messages(self._limits.poll_max_messages), self._poll_timeout_s()))
             self._mirror_claims()
             self._settle()
             if self._has_stopped_some:
@@ -160,9 +161,9 @@ class Worker:
             self.progress.fenced += 1
             _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
             self._rejoin()
-        except TransientError as error:
-            # PostgreSQL could not be asked where to read on, or a schema registry for a schema: nothing is guessed.
-            _log.warning("cannot read on; trying again from the stored positions", error=str(error))
+        except (TransientError, MemoryError) as error:
+            # Neither PostgreSQL nor a schema registry is guessed for; and a batch may not have fitted into memory.
+            _log.warning("cannot read on; trying again from the stored positions", error=str(error) or "out of memory")
             self._clock.sleep(self._reading_delays.take_s(), self._stopping)
             self._rejoin()
         self._report()

@@ -205,6 +205,7 @@ CREATE TABLE accum._positions (
     last_event_at timestamp with time zone,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     dead_letters_in_a_row integer DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
     retired_at timestamp with time zone,
     CONSTRAINT _positions_next_offset_check CHECK ((next_offset >= 0))
 )

@@ -15,6 +15,7 @@ pytest_plugins = (
     "tests.support.browser",
     "tests.support.toxiproxy",
     "tests.support.stream",
+    "tests.support.bench",
     "tests.support.retail",
     "tests.support.header",
 )

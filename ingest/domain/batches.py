@@ -14,6 +14,11 @@ from ingest.domain.positions import Claim, PartitionKey, TopicPartition
 # After a fail-over versions may grow smaller: no order among them says which of two is the present one.
 SEVERAL_VERSIONS: Final = -1
 
+# So often halved, a batch of usual settings is one event.
+MOST_ATTEMPTS: Final = 17
+# What ended a process may come again with a batch of twice the size: there has to be much progress before.
+BATCHES_PER_DOUBLING: Final = 50
+
 Decoded: TypeAlias = Event | Refusal
 
 
@@ -54,6 +59,9 @@ class BatchLimits:
 
     A batch that is due while the one before it is being committed goes on growing, to `growth` times these movements
     and events: the further PostgreSQL is behind, the less each movement costs it. Bytes bound memory: they do not grow.
+
+    All of it is halved with every attempt at a partition from the second on, because memory may be what was lacking,
+    and doubled again with every fifty batches.
     """
 
     max_movements: int = 10_000
@@ -76,6 +84,7 @@ class BatchBuilder:
     _bytes: int = 0
     _opened_at: float = 0.0
     _registry_version: int = 0
+    _batches: int = 0
 
     def __len__(self) -> int:
         """The number of events that wait."""
@@ -91,6 +100,7 @@ class BatchBuilder:
         taken: dict[PartitionKey, Claim] = {claim.topic_partition: claim for claim in claims}
         self.release(taken)
         self._claims.update(taken)
+        self._batches = 0
 
     def release(self, partitions: Iterable[PartitionKey]) -> None:
         """Drop these partitions and what waits of them; their next owner reads it again."""
@@ -135,8 +145,13 @@ class BatchBuilder:
         """Whether nothing more should be read before the batch is taken."""
         return self._has_reached(self.limits.growth)
 
+    def most_messages(self, limit: int) -> int:
+        """How many messages to read at a time, which is at most the limit: no more than fit into halved batches."""
+        return max(1, limit >> self._halvings)
+
     def take(self) -> Batch:
         """Close the batch; the next one expects the positions that this one leaves behind."""
+        self._count_attempts_less()
         spans = tuple(
             Span(self._claims[partition], next_offset, self._timestamps[partition])
             for partition, next_offset in sorted(self._next_offsets.items())
@@ -150,12 +165,25 @@ class BatchBuilder:
         self._replace_items([])
         return batch
 
+    @property
+    def _halvings(self) -> int:
+        return max(0, max((claim.attempts for claim in self._claims.values()), default=0) - 1)
+
+    def _count_attempts_less(self) -> None:
+        """Have the batch itself tell, in its transaction, what it proves: fifty batches, or one of the full size."""
+        self._batches += 1
+        if self._batches % BATCHES_PER_DOUBLING and (self._halvings or not self.is_full()):
+            return
+        for partition, claim in self._claims.items():
+            if claim.attempts:
+                self._claims[partition] = replace(claim, attempts=claim.attempts - 1)
+
     def _has_reached(self, times: int) -> bool:
-        limits = self.limits
+        limits, halvings = self.limits, self._halvings
         return (
-            self._movements >= limits.max_movements * times
-            or len(self._items) >= limits.max_events * times
-            or self._bytes >= limits.max_bytes
+            self._movements >= max(1, limits.max_movements * times >> halvings)
+            or len(self._items) >= max(1, limits.max_events * times >> halvings)
+            or self._bytes >= max(1, limits.max_bytes >> halvings)
         )
 
     def _replace_items(self, items: list[Decoded]) -> None:

@@ -98,6 +98,11 @@ class Lanes:
             lane = min(self._lanes, key=lambda lane: (len(lane.builder.claims), lane.in_flight is not None))
             lane.builder.claim([claim])
 
+    def most_messages(self, limit: int) -> int:
+        """How many messages to read at a time: no more than fit into the smallest of the lanes' batches."""
+        # A poll that begins without claims may end with some and messages: nobody knows yet how many are too many.
+        return min((lane.builder.most_messages(limit) for lane in self._lanes if lane.builder.claims), default=1)
+
     def release(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop these partitions and what waits of them; their next owner reads it again."""
         for lane in self._lanes:

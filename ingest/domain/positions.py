@@ -42,12 +42,16 @@ class LogBounds:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A partition this process owns in PostgreSQL: where to read on, and the epoch that fences."""
+    """A partition this process owns in PostgreSQL: where to read on, and the epoch that fences.
+
+    `attempts` is how often it was claimed until batches proved that they can be applied: one too many halves them.
+    """
 
     topic_partition: TopicPartition
     position_id: int
     next_offset: int
     epoch: int
+    attempts: int = 0
 
 
 def check_position(next_offset: int | None, topic_id: str | None, bounds: LogBounds) -> int:

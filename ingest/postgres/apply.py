@@ -23,7 +23,7 @@ from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
 from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartition
 from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
-from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, translated_errors
+from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, is_out_of_memory, translated_errors
 from ingest.postgres.hanging import end_hung_sessions
 from ingest.postgres.identity import Identity
 from ingest.postgres.partitions import Partitions
@@ -146,6 +146,7 @@ class BatchStore:
             "epochs": [span.claim.epoch for span in spans],
             "next_offsets": [span.next_offset for span in spans],
             "last_event_at": [event_time(span.last_timestamp_ms) for span in spans],
+            "attempts": [span.claim.attempts for span in spans],
         }
         with connection.pipeline():
             connection.execute(database.compose("limit_waiting"), database.limits)
@@ -252,9 +253,11 @@ class BatchStore:
         try:
             with translated_errors():
                 yield
-        except TransientError:
+        except (TransientError, MemoryError) as error:
             # Whatever state the connection is in, a new one is in none; a fail-over may have moved the server as well.
             self.close()
+            if is_out_of_memory(error.__cause__):
+                raise MemoryError(str(error)) from error
             raise
 
 

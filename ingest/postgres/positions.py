@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import structlog
+
 from ingest.domain.applying import Claims, Standing, Stop
-from ingest.domain.batches import Batch
+from ingest.domain.batches import MOST_ATTEMPTS, Batch
 from ingest.domain.positions import Claim, LogBounds, TopicPartition, check_position
 from ingest.domain.streaks import Reasons, Streaks, describe_streak
 from ingest.errors import PositionError
 from ingest.postgres.connections import Connection, Database
 from ingest.postgres.hanging import end_hung_sessions
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,14 @@ class Claiming:
             "topic_id": bound.topic_id,
             "next_offset": next_offset,
             "owner": self.owner,
+            "log_end": bound.high,
+            "most_attempts": MOST_ATTEMPTS,
         }
         row = connection.execute(self.database.compose("claim_position"), parameters).fetchone()
-        return Claim(where, *cast("tuple[int, int, int]", row))
+        claim = Claim(where, *cast("tuple[int, int, int, int]", row))
+        if claim.attempts > 1:
+            _log.info("claimed before with little to show: smaller batches", at=str(where), attempts=claim.attempts)
+        return claim
 
     def _lock(self, connection: Connection, bounds: Sequence[LogBounds]) -> dict[TopicPartition, _Stored]:
         parameters = {

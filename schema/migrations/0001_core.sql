@@ -46,6 +46,7 @@ CREATE TABLE _positions (
     last_event_at timestamptz,
     updated_at timestamptz NOT NULL DEFAULT now(),
     dead_letters_in_a_row integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
     retired_at timestamptz
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX _positions_key ON _positions (consumer_group, topic, partition) WHERE retired_at IS NULL;
@@ -55,6 +56,8 @@ COMMENT ON COLUMN _positions.epoch IS
 'Raised when a worker takes the partition, and when a person moves the position; a batch of an older epoch is fenced. Not a mere '
 'count: after a fail-over that lost a claim the next one must not get the same number again.';
 COMMENT ON COLUMN _positions.dead_letters_in_a_row IS 'How many events before the position were refused, without one between them that was not.';
+COMMENT ON COLUMN _positions.attempts IS
+'How often the partition was claimed with events waiting, until batches proved that they can be applied: from the second on they are halved.';
 COMMENT ON COLUMN _positions.retired_at IS
 'Set when another log took this one''s place: the row stays with its batches and dead letters, whose offsets mean the old log.';
 

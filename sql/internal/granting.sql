@@ -10,7 +10,7 @@ BEGIN
         GRANT SELECT ON _migrations, _registers, _registry_version, _rebuilds TO tallystream_ingest;
         GRANT SELECT, INSERT ON _positions, _batches, _dead_letters TO tallystream_ingest;
         GRANT SELECT ON _position_moves, _skipped_offsets TO tallystream_ingest;
-        GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at, dead_letters_in_a_row) ON _positions TO tallystream_ingest;
+        GRANT UPDATE (topic_id, next_offset, epoch, owner, last_event_at, updated_at, dead_letters_in_a_row, attempts) ON _positions TO tallystream_ingest;
         -- What was refused stays as it was, byte for byte; only why, and what became of it, is written again.
         GRANT UPDATE (state, reason, path, detail, sqlstate, batch_id, settled_at, settled_note, relayed_at) ON _dead_letters TO tallystream_ingest;
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;

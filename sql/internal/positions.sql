@@ -40,7 +40,7 @@ BEGIN
         place := was.id;
         UPDATE _positions SET
             next_offset = p_next_offset, epoch = _next_epoch(epoch), owner = '', topic_id = coalesce(p_topic_id, topic_id),
-            dead_letters_in_a_row = 0, updated_at = now()
+            dead_letters_in_a_row = 0, attempts = 0, updated_at = now()
         WHERE id = place;
     END IF;
     INSERT INTO _position_moves (
@@ -106,7 +106,9 @@ BEGIN
             'tallystream positions list shows those there are.'
         );
     END IF;
-    UPDATE _positions SET dead_letters_in_a_row = 0, epoch = _next_epoch(epoch), owner = '', updated_at = now() WHERE id = was.id;
+    UPDATE _positions SET
+        dead_letters_in_a_row = 0, attempts = 0, epoch = _next_epoch(epoch), owner = '', updated_at = now()
+    WHERE id = was.id;
     INSERT INTO _position_moves (
         position_id, action, from_offset, to_offset, from_topic_id, to_topic_id, dead_letters_in_a_row, reason, client
     )

@@ -31,11 +31,12 @@ FOR UPDATE OF p;
 -- Compare and set: every partition of the batch moves on, if it still stands where this worker left it, under its epoch.
 UPDATE {schema}._positions AS p
 SET
-    next_offset = n.next_offset, last_event_at = coalesce(n.last_event_at, p.last_event_at), updated_at = now()
+    next_offset = n.next_offset, last_event_at = coalesce(n.last_event_at, p.last_event_at), updated_at = now(),
+    attempts = n.attempts
 FROM unnest(
     %(position_ids)s::integer[], %(expected)s::bigint[], %(epochs)s::bigint[], %(next_offsets)s::bigint[],
-    %(last_event_at)s::timestamptz[]
-) AS n (id, expected, epoch, next_offset, last_event_at)
+    %(last_event_at)s::timestamptz[], %(attempts)s::integer[]
+) AS n (id, expected, epoch, next_offset, last_event_at, attempts)
 WHERE p.id = n.id AND p.next_offset = n.expected AND p.epoch = n.epoch;
 
 -- name: lock_recorders

@@ -24,13 +24,15 @@ ORDER BY p.topic, p.partition
 FOR UPDATE OF p;
 
 -- name: claim_position
--- Take a partition: its epoch grows, by the clock as well, so that no fail-over gives an earlier owner's again, who is fenced.
-INSERT INTO {schema}._positions AS p (consumer_group, topic, topic_id, partition, next_offset, owner)
-VALUES (%(consumer_group)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, %(owner)s)
+-- Take a partition: its epoch grows, by the clock as well, so that no fail-over gives an earlier owner's again, who is fenced. One more
+-- attempt counts against it until batches prove the contrary.
+INSERT INTO {schema}._positions AS p (consumer_group, topic, topic_id, partition, next_offset, owner, attempts)
+VALUES (%(consumer_group)s, %(topic)s, %(topic_id)s, %(partition)s, %(next_offset)s, %(owner)s, 1)
 ON CONFLICT (consumer_group, topic, partition) WHERE retired_at IS NULL DO UPDATE SET
     epoch = greatest(p.epoch + 1, (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint), owner = excluded.owner,
-    topic_id = coalesce(excluded.topic_id, p.topic_id), updated_at = now()
-RETURNING p.id, p.next_offset, p.epoch;
+    topic_id = coalesce(excluded.topic_id, p.topic_id), updated_at = now(),
+    attempts = CASE WHEN p.next_offset < %(log_end)s THEN least(p.attempts + 1, %(most_attempts)s) ELSE p.attempts END
+RETURNING p.id, p.next_offset, p.epoch, p.attempts;
 
 -- name: read_positions
 -- Where these positions stand and under which epoch: tells whether a commit of unknown outcome took place.

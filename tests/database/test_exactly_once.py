@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+import psycopg
 import pytest
 
 from ingest.domain.applying import Applied, Standing
+from ingest.domain.batches import MOST_ATTEMPTS
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import TopicPartition
 from ingest.errors import FencedError, RegistryChangedError, TransientError
 from ingest.postgres import registers
+from ingest.postgres.connections import Connection
 from tests.support.events import INVENTORY
+from tests.support.failpoints import Failpoints, watched
 from tests.support.pipeline import (
     TOPIC,
     Consumer,
@@ -304,6 +309,55 @@ def test_a_position_that_contradicts_its_log_is_left_alone(pipelines: Pipelines)
     after = pipeline.rows("SELECT partition, next_offset, epoch, owner, topic_id FROM _positions ORDER BY 1")
     assert after[1:] == before[1:]
     assert after[0][2] > before[0][2]
+
+
+@pytest.mark.scenario("W5")
+def test_attempts_are_counted_until_batches_prove_the_contrary(pipelines: Pipelines) -> None:
+    """Every claim with events waiting is one more; a batch says how many are left; nobody is blamed for calm."""
+    pipeline = pipelines()
+    consumer = pipeline.consumer()
+    attempts = partial(_attempts, consumer)
+    assert [attempts(), attempts()] == [1, 1]
+    pipeline.send(movement("r1", line(1)))
+    assert [attempts(), attempts()] == [2, 3]
+    batch = consumer.batch()
+    (span,) = batch.spans
+    consumer.apply(replace(batch, spans=(replace(span, claim=replace(span.claim, attempts=1)),)))
+    assert [attempts(), attempts()] == [1, 1]
+    pipeline.send(movement("r2", line(2)))
+    assert [attempts() for _ in range(20)] == [*range(2, MOST_ATTEMPTS + 1), *[MOST_ATTEMPTS] * 4]
+    pipeline.move("0")
+    assert attempts() == 1
+
+
+def _attempts(consumer: Consumer) -> int:
+    (claim,) = consumer.claim().taken
+    return claim.attempts
+
+
+@pytest.mark.scenario("W5")
+@pytest.mark.parametrize(
+    "error", [psycopg.errors.OutOfMemory(), psycopg.OperationalError("out of memory"), MemoryError()]
+)
+def test_a_lack_of_memory_is_not_tried_again_with_the_same_batch(pipelines: Pipelines, error: Exception) -> None:
+    """Whoever lacks it, the server or this process: nothing is applied, and the worker is told to read again."""
+
+    class Narrow(Failpoints):
+        def reach(self, name: str, connection: Connection) -> None:
+            super().reach(name, connection)
+            if name == "copy_movements: rows":
+                raise error
+
+    pipeline, consumer = seeded(pipelines)
+    access = consumer.store.database
+    consumer.store.close()
+    consumer.store.database = replace(access, connection_class=watched(Narrow()))
+    with pytest.raises(MemoryError):
+        consumer.apply()
+    consumer.store.database = access
+    consumer.apply()
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
 
 
 def test_a_new_partition_begins_at_the_logs_start(pipelines: Pipelines) -> None:

@@ -67,6 +67,7 @@ class FakeStore:
         self.version = 1
         self.registers = list(registers)
         self.positions: dict[TopicPartition, tuple[int, int]] = {}
+        self.tried: Counter[TopicPartition] = Counter()
         self.applied: list[tuple[int, int]] = []
         self.refused: list[tuple[int, int]] = []
         self.batches: list[Batch] = []
@@ -113,7 +114,10 @@ class FakeStore:
                 offset, epoch = self.positions.get(bound.topic_partition, (bound.low, 0))
                 self.positions[bound.topic_partition] = offset, epoch + 1
                 position_id = bound.topic_partition.partition
-                taken.append(Claim(bound.topic_partition, position_id, offset, epoch + 1))
+                self.tried[bound.topic_partition] += bound.high > offset
+                taken.append(
+                    Claim(bound.topic_partition, position_id, offset, epoch + 1, self.tried[bound.topic_partition])
+                )
         asked = {bound.topic_partition for bound in bounds}
         return Claims(tuple(taken), tuple((tp, e) for tp, e in self.stopped.items() if tp in asked))
 
@@ -146,6 +150,7 @@ class FakeStore:
                 raise FencedError("others own it")
             for span in batch.spans:
                 self.positions[span.claim.topic_partition] = span.next_offset, span.claim.epoch
+                self.tried[span.claim.topic_partition] = span.claim.attempts
             self.batches.append(batch)
             for item in batch.items:
                 kept = self.applied if isinstance(item, Event) else self.refused

@@ -141,7 +141,6 @@ ROWS: Final = {
 # Why a row has no test; one that gets a test goes from here.
 WITHOUT_TEST: Final = {
     "N8": "every connection resolves the name again; no name server is faked",
-    "W5": "memory is bounded per event and per batch; no batch is made smaller after a kill",
     "W7": "no code reads the wall clock to decide anything; nothing jumps it",
     "W12": "there are no tenants",
     "P5": "needs a file system that fails on command",

@@ -1,10 +1,19 @@
 """Batches: what is accepted from which partition, when a batch is due, and what the next one expects."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import SEVERAL_VERSIONS, Batch, BatchBuilder, BatchLimits, Decoded
+from ingest.domain.batches import (
+    BATCHES_PER_DOUBLING,
+    MOST_ATTEMPTS,
+    SEVERAL_VERSIONS,
+    Batch,
+    BatchBuilder,
+    BatchLimits,
+    Decoded,
+)
 from ingest.domain.messages import Event, EventType, Message, Movements, Reason, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from tests.support.events import accepted, decoder, event, record
@@ -171,3 +180,43 @@ def test_several_declarations_are_none() -> None:
     assert built.take().registry_version == SEVERAL_VERSIONS
     built.add([taken(0, 3)], 6, 0.0)
     assert built.take().registry_version == 6
+
+
+def test_batches_of_a_partition_that_was_claimed_in_vain_begin_smaller() -> None:
+    """Halved with every attempt but the first, in all they are measured by, down to one event, and not to none."""
+    limits = BatchLimits(max_movements=8, max_events=4, max_bytes=800, growth=2)
+    again = builder(replace(claim(0), attempts=2), limits=limits)
+    again.add([taken(0, 0, movements=3)], 1, 0.0)
+    assert (again.is_due(0.0), again.is_full()) == (False, False)
+    again.add([taken(0, 1)], 1, 0.0)
+    assert (again.is_due(0.0), again.is_full()) == (True, False)
+    again.add([taken(0, 2, size=380)], 1, 0.0)
+    assert again.is_full()
+    often = builder(replace(claim(0), attempts=MOST_ATTEMPTS), limits=limits)
+    often.add([taken(0, 0)], 1, 0.0)
+    assert often.is_full()
+    polls = [builder(replace(claim(0), attempts=n)).most_messages(300) for n in range(4)]
+    assert polls == [300, 300, 150, 75]
+
+
+def test_batches_grow_again_with_progress() -> None:
+    """Doubled after every fifty batches, up to what is set; each batch tells what it proves, for the next process."""
+    built = builder(replace(claim(0), attempts=3), claim(1), limits=BatchLimits(growth=1))
+    sizes, proven = [], []
+    for offset in range(3 * BATCHES_PER_DOUBLING):
+        sizes.append(built.most_messages(100))
+        built.add([taken(0, offset)], 1, 0.0)
+        proven.append(built.take().spans[0].claim.attempts)
+    fifty = BATCHES_PER_DOUBLING
+    assert sizes == [25] * fifty + [50] * fifty + [100] * fifty
+    assert proven == [3] * (fifty - 1) + [2] * fifty + [1] * fifty + [0]
+
+
+def test_one_batch_of_the_full_size_proves_enough() -> None:
+    """Then the next claim, in the calm of a rolling restart, is a first attempt again; a halved one proves less."""
+    limits = BatchLimits(max_events=1, growth=1)
+    first, second = (builder(replace(claim(0), attempts=n), limits=limits) for n in (1, 2))
+    for built in (first, second):
+        built.add([taken(0, 0)], 1, 0.0)
+    assert first.take().spans[0].claim.attempts == 0
+    assert second.take().spans[0].claim.attempts == 2

@@ -5,98 +5,17 @@ Source, store and clock are fakes that keep the rules of the real ones; nothing 
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import BatchLimits
-from ingest.domain.messages import Message
+from ingest.domain.batches import Batch, BatchLimits
 from ingest.domain.plans import Outcome
-from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TransientError
-from ingest.wiring.parts import Threads
-from ingest.worker import Worker, WorkerLimits
-from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
-from tests.support.waiting import wait_until
-
-DOWN = TransientError("PostgreSQL is down")
-# Every batch is due at once, nothing waits for real time, and a stalled commit is noticed at once.
-QUICK = WorkerLimits(
-    batch=BatchLimits(max_events=3, max_age_ms=0, growth=1),
-    poll_max_messages=2,
-    poll_timeout_ms=1,
-    stall_after_ms=1,
-    revoke_budget_ms=5_000,
-    stop_budget_ms=5_000,
-)
-
-
-@dataclass
-class Bench:
-    """A worker between its fakes."""
-
-    partitions: int = 1
-    records: int = 10
-    value: bytes = b"sales"
-    limits: WorkerLimits = QUICK
-    store: FakeStore = field(default_factory=FakeStore)
-    clock: FakeClock = field(default_factory=FakeClock)
-    ends: list[threading.Event] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.log = {
-            partition(n): [Message("t", n, offset, 1, None, self.value) for offset in range(self.records)]
-            for n in range(self.partitions)
-        }
-        self.source = FakeSource(self.log, until=self.everything_is_applied)
-        self.worker = Worker(self.source, [self.store], decode, self.clock, self.limits, Threads())
-        self.source.stop = self.worker.stop
-
-    def everything_is_applied(self) -> bool:
-        return len(self.store.applied) + len(self.store.refused) >= self.partitions * self.records
-
-    def run(self, *events: Callable[[], None]) -> None:
-        """Runs the worker until everything is applied; the events happen, one at the beginning of each poll."""
-        self.source.events.extend(events)
-        self.worker.run()
-        assert self.source.closed
-        assert self.store.closed
-
-    def gate(self) -> threading.Event:
-        """A closed gate for the next batch; opened at the end of the test at the latest."""
-        self.ends.append(threading.Event())
-        self.store.trouble.append(waits_for(self.ends[-1]))
-        return self.ends[-1]
-
-    def wait_for_attempt(self, count: int = 1) -> None:
-        """Returns when the store is applying the count-th batch."""
-        wait_until(lambda: self.store.attempts >= count, 30, "the store is applying a batch")
-
-    def check(self) -> None:
-        """Each record was applied once, and those of a partition in their order."""
-        for number in range(self.partitions):
-            offsets = [offset for where, offset in self.store.applied if where == number]
-            assert offsets == list(range(self.records))
-        assert self.worker.progress.outcomes[Outcome.DEAD_LETTER] == 0
-
-
-@pytest.fixture
-def bench() -> Iterator[Callable[..., Bench]]:
-    """Makes benches, and lets their threads end."""
-    made: list[Bench] = []
-
-    def make(**changes: object) -> Bench:
-        made.append(Bench(**changes))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for one in made:
-        for end in one.ends:
-            end.set()
-
-
-def nothing() -> None:
-    """A poll at whose beginning nothing happens."""
+from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError
+from ingest.worker import WorkerLimits
+from tests.support.bench import DOWN, QUICK, Bench, nothing
+from tests.support.fakes import FakeStore, fails, loses_reply, partition
 
 
 def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -> None:
@@ -114,7 +33,7 @@ def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -
 
 def test_time_is_counted_by_phase(bench: Callable[..., Bench]) -> None:
     """Reading and decoding are told apart; a poll that brought nothing was waiting and is not work."""
-    one = bench(records=2)
+    one = bench(records=1)
     one.run(lambda: one.clock.sleep(3, threading.Event()), lambda: one.clock.sleep(50, threading.Event()))
     assert one.worker.progress.summary()["seconds"] == {"poll": 3.0, "decode": 0.0}
 
@@ -246,7 +165,7 @@ def test_batches_grow_while_the_worker_is_behind(bench: Callable[..., Bench]) ->
     one.run(nothing, one.wait_for_attempt, *[nothing] * 3, gate.set)
     one.check()
     first, second, *_ = [len(batch.items) for batch in one.store.batches]
-    assert first == QUICK.poll_max_messages
+    assert first == 1
     assert 3 < second <= 9 + QUICK.poll_max_messages - 1
 
 
@@ -484,8 +403,8 @@ def test_stop_while_a_commit_is_waited_for(bench: Callable[..., Bench]) -> None:
 def test_stop_commits_what_was_read(bench: Callable[..., Bench]) -> None:
     """SIGTERM: the batch in flight and the one that waits are committed, then the group is left."""
     one = bench(limits=WorkerLimits(batch=BatchLimits(max_events=100, max_age_ms=60_000), poll_max_messages=4))
-    one.run(nothing, nothing, one.worker.stop)
-    # The third poll still returns what there was.
+    one.run(nothing, nothing, nothing, one.worker.stop)
+    # The fourth poll still returns what there was.
     assert one.store.applied == [(0, offset) for offset in range(10)]
     assert len(one.store.batches) == 1
 
@@ -597,3 +516,47 @@ def test_a_partition_whose_events_are_all_refused_is_not_read_on(bench: Callable
     stopped_at = [told[partition(1)] for told in one.source.mirrored if partition(1) in told]
     assert at in stopped_at
     assert max(offset for offset in stopped_at[: stopped_at.index(at) + 1]) == at
+
+
+def needs_much_memory(largest: int, sizes: list[int]) -> Callable[[Batch], None]:
+    """Trouble: batches of more events than this do not fit into memory."""
+
+    def trouble(batch: Batch) -> None:
+        sizes.append(len(batch.items))
+        if len(batch.items) > largest:
+            raise MemoryError
+
+    return trouble
+
+
+LARGE = replace(QUICK, batch=BatchLimits(max_events=16, max_age_ms=0, growth=1), poll_max_messages=16)
+
+
+@pytest.mark.scenario("W5")
+def test_a_batch_that_does_not_fit_into_memory_is_read_again_in_halves(bench: Callable[..., Bench]) -> None:
+    """The process lives, smaller batches follow until they fit, and nothing is applied twice."""
+    one = bench(records=100, limits=LARGE)
+    sizes: list[int] = []
+    one.store.trouble.extend([needs_much_memory(3, sizes)] * 200)
+    one.run()
+    one.check()
+    assert [sum(size > 3 for size in sizes), one.source.rejoined] == [3, 3]
+    assert max(sizes) > 8
+
+
+@pytest.mark.scenario("W5")
+def test_a_process_that_was_killed_is_followed_by_one_with_smaller_batches(bench: Callable[..., Bench]) -> None:
+    """What the positions remember outlives the process, although each has committed a little: no loop of crashes."""
+    store, sizes = FakeStore(), list[int]()
+    store.trouble.extend([needs_much_memory(5, sizes)] * 200)
+    lives = 0
+    while True:
+        lives += 1
+        one = bench(records=100, limits=LARGE, store=store)
+        one.source.rejoin = one.worker.stop  # type: ignore[method-assign]  # a killed one would not come back either
+        one.run()
+        if one.everything_is_applied():
+            break
+    one.check()
+    assert lives == 3
+    assert max(sizes) > 8
