@@ -8,6 +8,7 @@
     │   ├── RegisterError
     │   └── PositionError
     ├── TransientError           retry the whole batch with backoff
+    │   └── LoginRefusedError    the same; a process that only begins stops with exit code 2
     ├── FencedError              drop what is in memory and rejoin the group
     ├── RegistryChangedError     reload the declarations and decode again
     └── DataError                bisect the batch; the culprit becomes a dead letter
@@ -55,6 +56,13 @@ class TransientError(TallystreamError):
     """Something outside failed and may recover: the whole batch is retried with backoff.
 
     It is never a reason to refuse an event.
+    """
+
+
+class LoginRefusedError(TransientError):
+    """PostgreSQL answers and does not let this role in: at the beginning of a process the setting is wrong.
+
+    Later the password was changed, or a server is being replaced; a process that was in before waits.
     """
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
-from ingest.wiring import observing, processes
+from ingest.wiring import commands, observing, processes
+from ingest.wiring.starting import Start
 
 
 def compact(
@@ -15,9 +16,13 @@ def compact(
     settings = settings_for("postgres_dsn")
     with logs_that_never_wait(settings) as log:
         compactor = processes.build_compactor(settings)
-        stop_when_told(compactor.stop)
         if once:
+            commands.check_schema(settings)
+            stop_when_told(compactor.stop)
             compactor.drain()
             return
+        start = Start(settings, compactor.stop)
+        stop_when_told(start.stop)
         with observing.watch_compactor(settings, compactor, lambda: log.dropped):
+            start.wait_for_schema()
             compactor.run()

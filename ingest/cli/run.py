@@ -2,6 +2,7 @@
 
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
 from ingest.wiring import observing, processes
+from ingest.wiring.starting import Start
 
 
 def run() -> None:
@@ -9,6 +10,8 @@ def run() -> None:
     settings = settings_for("postgres_dsn", "kafka_bootstrap_servers", "topics")
     with logs_that_never_wait(settings) as log, observing.traced(settings) as traced:
         worker = processes.build_worker(settings, traced)
-        stop_when_told(worker.stop)
+        start = Start(settings, worker.stop)
+        stop_when_told(start.stop)
         with observing.watch_worker(settings, worker, lambda: log.dropped):
+            start.wait_for_schema()
             worker.run()

@@ -3,6 +3,7 @@
 Nothing here depends on a session's settings, so that a pooler in transaction mode may stand between.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,15 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from ingest.errors import DataError, MigrationError, OperatorError, SettingsError, TallystreamError, TransientError
+from ingest.errors import (
+    DataError,
+    LoginRefusedError,
+    MigrationError,
+    OperatorError,
+    SettingsError,
+    TallystreamError,
+    TransientError,
+)
 from ingest.postgres.listening import ListeningConnection
 from ingest.postgres.statements import compose
 
@@ -27,6 +36,12 @@ TRANSIENT_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 DATA_CLASSES: Final = frozenset({"21", "22", "23", "TS"})
 # Also where a row finds no partition.
 CHECK_VIOLATION: Final = "23514"
+# Words of a server that does not let somebody in: libpq tells no SQLSTATE of what is said before a session begins.
+LOGIN_REFUSED: Final = re.compile(
+    r"(?:password|peer|ident|certificate|GSSAPI|LDAP|PAM) authentication failed|no password supplied"
+    r"|no pg_hba\.conf entry|(?:role|database) \".*\" does not exist|no such (?:user|database)"
+    r"|permission denied for database|is not permitted to log in"
+)
 # A value too long for an index that somebody made. The rest of class 54 says nothing about the data.
 PROGRAM_LIMIT_EXCEEDED: Final = "54000"
 
@@ -142,6 +157,8 @@ def translate(error: psycopg.Error) -> TallystreamError:
     hint = f" ({error.diag.message_hint})" if error.diag.message_hint else ""
     if sqlstate is None:
         # The client's own errors: values that it cannot send are data, everything else is the connection.
+        if LOGIN_REFUSED.search(text):
+            return LoginRefusedError(text)
         return DataError("", text) if isinstance(error, psycopg.DataError) else TransientError(text)
     if sqlstate[:2] in TRANSIENT_CLASSES:
         return TransientError(f"{text} (SQLSTATE {sqlstate})")

@@ -24,6 +24,11 @@ def migrate(settings: Settings) -> list[str]:
     return migrations.migrate(database(settings))
 
 
+def check_schema(settings: Settings) -> None:
+    """Fail unless the schema is the one that this program was built with."""
+    migrations.check(database(settings))
+
+
 def apply_registers(settings: Settings, declared: Iterable[Register]) -> list[tuple[str, str]]:
     """Create the declared registers that are missing; returns what was done to each."""
     return registers.apply_registers(database(settings), declared)

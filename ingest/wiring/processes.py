@@ -11,7 +11,6 @@ from ingest.domain.decoding import Decoding
 from ingest.kafka.consumer import KafkaSource
 from ingest.kafka.dead_letters import DeadLetterProducer
 from ingest.kafka.options import consumer_config, producer_config
-from ingest.postgres import migrations
 from ingest.postgres.apply import BatchStore
 from ingest.postgres.compacting import DeltaStore
 from ingest.postgres.contention import ContentionWatch
@@ -25,9 +24,8 @@ _ANSWER_SLACK_MS = 5_000
 
 
 def build_worker(settings: Settings, around: Callable[[Store], Store] = lambda store: store) -> Worker:
-    """Return a worker that is ready to run; fails when the schema or a setting is not as it must be."""
+    """Return a worker that is ready to run; fails when a setting is not as it must be."""
     access = replace(database(settings), answer_timeout_ms=settings.statement_timeout_ms + _ANSWER_SLACK_MS)
-    migrations.check(access)
     stores = [
         around(BatchStore(access, settings.group, worker_name(), settings.max_dead_letters_in_a_row))
         for _ in range(settings.lanes)
@@ -37,9 +35,8 @@ def build_worker(settings: Settings, around: Callable[[Store], Store] = lambda s
 
 
 def build_compactor(settings: Settings) -> Compactor:
-    """Return a compactor that is ready to run; fails when the schema or a setting is not as it must be."""
+    """Return a compactor that is ready to run; fails when a setting is not as it must be."""
     access = database(settings)
-    migrations.check(access)
     bounded = replace(
         access,
         statement_timeout_ms=min(settings.compact_timeout_ms, access.statement_timeout_ms),
