@@ -276,7 +276,7 @@ CREATE TABLE accum.inventory_balance_cache (
     last_movement_at timestamp with time zone NOT NULL,
     version bigint NOT NULL
 )
-WITH (fillfactor='70');
+WITH (fillfactor='50');
 
 CREATE VIEW accum.inventory_balances AS
  SELECT dim_hash,
@@ -371,7 +371,7 @@ CREATE TABLE accum.inventory_totals_day (
     quantity numeric DEFAULT 0 NOT NULL,
     amount numeric DEFAULT 0 NOT NULL
 )
-WITH (fillfactor='70');
+WITH (fillfactor='50');
 
 CREATE TABLE accum.inventory_totals_month (
     dim_hash bigint NOT NULL,
@@ -382,7 +382,7 @@ CREATE TABLE accum.inventory_totals_month (
     quantity numeric DEFAULT 0 NOT NULL,
     amount numeric DEFAULT 0 NOT NULL
 )
-WITH (fillfactor='70');
+WITH (fillfactor='50');
 
 CREATE TABLE accum.inventory_totals_year (
     dim_hash bigint NOT NULL,
@@ -393,7 +393,7 @@ CREATE TABLE accum.inventory_totals_year (
     quantity numeric DEFAULT 0 NOT NULL,
     amount numeric DEFAULT 0 NOT NULL
 )
-WITH (fillfactor='70');
+WITH (fillfactor='50');
 
 CREATE VIEW accum.inventory_turnovers_day AS
  SELECT dim_hash,

@@ -106,7 +106,7 @@ def consumer_config(
         "isolation.level": "read_committed",
         # A full queue is looked at again soon: the default second leaves a fast worker idle.
         "fetch.queue.backoff.ms": 5,
-        "queued.min.messages": 10_000,
+        "queued.min.messages": 5_000,
         "queued.max.messages.kbytes": 64 * 1024,
         # Default is 5 minutes, for which new topics and partitions would stay unnoticed.
         "topic.metadata.refresh.interval.ms": 30_000,

@@ -7,24 +7,33 @@ from ingest.domain.lines import escaped
 from ingest.domain.messages import Event
 from ingest.domain.positions import PartitionKey
 
-_LINES_AT_ONCE: Final = 5_000
+# PostgreSQL is at work on one block while the next is made, and only one is in memory.
+_MOVEMENTS_OF_A_BLOCK: Final = 20_000
 
 
 def copy_text(events: Iterable[Event], position_ids: Mapping[PartitionKey, int], batch_id: int) -> Iterator[str]:
-    """The lines of `copy_movements`, sorted by cell so that neighbours land on the same index pages; some at a time.
+    """The lines of `copy_movements`, in blocks; each is sorted by cell so that neighbours land on the same index pages.
 
     A line begins with the values of its cell, so sorting lines sorts cells.
     """
     texts: list[str] = []
+    count = 0
     for event in events:
         message = event.message
         position_id = position_ids[message.topic, message.partition]
         ending = f"\t{escaped(event.recorder)}\t{position_id}\t{message.offset}\t{batch_id}\n"
-        texts.append(event.movements.text.replace("\n", ending))
-        texts.append(ending)
-    lines = "".join(texts).split("\n")
+        texts += event.movements.text.replace("\n", ending), ending
+        count += event.movements.count
+        if count >= _MOVEMENTS_OF_A_BLOCK:
+            yield _sorted("".join(texts))
+            texts, count = [], 0
+    if texts:
+        yield _sorted("".join(texts))
+
+
+def _sorted(text: str) -> str:
+    lines = text.split("\n")
     lines.pop()
     lines.sort()
-    del texts
-    for first in range(0, len(lines), _LINES_AT_ONCE):
-        yield "\n".join([*lines[first : first + _LINES_AT_ONCE], ""])
+    lines.append("")
+    return "\n".join(lines)

@@ -5,6 +5,6 @@ CREATE TABLE {balance_cache} (
     {sum_columns},
     last_movement_at timestamptz NOT NULL,
     version bigint NOT NULL
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 CREATE TRIGGER guard BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {balance_cache}
 FOR EACH STATEMENT EXECUTE FUNCTION _guard_derived();
