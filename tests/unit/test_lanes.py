@@ -145,6 +145,14 @@ def test_a_fenced_lane_drops_what_waits_in_all(two: TwoLanes, lost: bool) -> Non
     assert two.worker.progress.fenced >= 1
 
 
+def test_all_lanes_may_lack_memory(two: TwoLanes) -> None:
+    """Whichever is noticed first: the other's failure ends nothing, and everything is read again."""
+    two.first.trouble.append(fails(MemoryError()))
+    two.second.trouble.append(fails(MemoryError()))
+    two.run()
+    assert two.source.rejoined >= 1
+
+
 def test_stopping_waits_for_all_lanes(two: TwoLanes) -> None:
     """Both commits that are under way when the worker is told to stop come through, and what waits is committed."""
     gates = [two.gate(two.first), two.gate(two.second)]
