@@ -9,6 +9,7 @@
     │   └── PositionError
     ├── TransientError           retry the whole batch with backoff
     │   └── LoginRefusedError    the same; a process that only begins stops with exit code 2
+    ├── TooLargeError            read again in smaller batches
     ├── FencedError              drop what is in memory and rejoin the group
     ├── RegistryChangedError     reload the declarations and decode again
     └── DataError                bisect the batch; the culprit becomes a dead letter
@@ -63,6 +64,13 @@ class LoginRefusedError(TransientError):
     """PostgreSQL answers and does not let this role in: at the beginning of a process the setting is wrong.
 
     Later the password was changed, or a server is being replaced; a process that was in before waits.
+    """
+
+
+class TooLargeError(TallystreamError):
+    """PostgreSQL lacks the memory for the batch: claim its partitions again, and read smaller ones.
+
+    A process that lacks memory itself ends, and is no error of ours: the next one reads smaller batches too.
     """
 
 

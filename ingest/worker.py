@@ -6,7 +6,7 @@ from there.
 
     a batch failed for a passing reason      retried with backoff until it is through, or fenced
     a declaration changed                    decoded again
-    a batch does not fit into memory         read again in halves; after a process that was killed, too
+    memory is short                          read again in halves, after a process that was killed too
     somebody else owns a partition           everything in memory is dropped, the group is joined anew
     a partition's log and position disagree  that partition is not read; the others are
     a partition's events are all refused     after so many it is not read on; a person decides
@@ -28,7 +28,7 @@ from ingest.domain.lanes import Background, InFlight, Lane, Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.progress import KafkaState, Progress
-from ingest.errors import FencedError, RegistryChangedError, TransientError
+from ingest.errors import FencedError, RegistryChangedError, TooLargeError, TransientError
 
 _log = structlog.get_logger(__name__)
 
@@ -161,9 +161,9 @@ class Worker:
             self.progress.fenced += 1
             _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
             self._rejoin()
-        except (TransientError, MemoryError) as error:
-            # Neither PostgreSQL nor a schema registry is guessed for; and a batch may not have fitted into memory.
-            _log.warning("cannot read on; trying again from the stored positions", error=str(error) or "out of memory")
+        except (TransientError, TooLargeError) as error:
+            # PostgreSQL could not be asked where to read on, or has no room for a batch, or a registry has no answer.
+            _log.warning("cannot read on; trying again from the stored positions", error=str(error))
             self._clock.sleep(self._reading_delays.take_s(), self._stopping)
             self._rejoin()
         self._report()

@@ -22,8 +22,8 @@ from ingest.domain.messages import Reason, Refusal
 from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
 from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartition
 from ingest.domain.streaks import cut_batch, follow_streaks
-from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TransientError
-from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, is_out_of_memory, translated_errors
+from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TooLargeError, TransientError
+from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, translated_errors
 from ingest.postgres.hanging import end_hung_sessions
 from ingest.postgres.identity import Identity
 from ingest.postgres.partitions import Partitions
@@ -253,11 +253,13 @@ class BatchStore:
         try:
             with translated_errors():
                 yield
-        except (TransientError, MemoryError) as error:
+        except TransientError as error:
             # Whatever state the connection is in, a new one is in none; a fail-over may have moved the server as well.
             self.close()
-            if is_out_of_memory(error.__cause__):
-                raise MemoryError(str(error)) from error
+            if isinstance(error.__cause__, psycopg.errors.OutOfMemory):
+                raise TooLargeError(str(error)) from error
+            if isinstance(error.__cause__, psycopg.Error) and str(error) == "out of memory":  # libpq's, of this process
+                raise MemoryError from error
             raise
 
 

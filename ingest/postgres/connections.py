@@ -143,13 +143,6 @@ def translated_errors() -> Iterator[None]:
         raise translate(error) from error
 
 
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Say whether an error of the driver is about the server's memory, or this process's."""
-    if not isinstance(error, psycopg.Error):
-        return False
-    return isinstance(error, psycopg.errors.OutOfMemory) or (error.sqlstate is None and "out of memory" in str(error))
-
-
 def translate(error: psycopg.Error) -> TallystreamError:
     """Say what an error of the driver means; the DETAIL, which quotes rows, stays behind."""
     sqlstate = error.sqlstate

@@ -48,7 +48,7 @@ def narrow(worker: Program) -> None:
 
 @pytest.mark.scenario("W5")
 def test_a_worker_without_the_memory_for_its_batches(stream: Stream) -> None:
-    """It reads in smaller ones; if it dies, the next one does, although it knows nothing but the positions."""
+    """It dies of them, and the next one reads smaller ones, although it knows nothing but the positions."""
     stream.extra = {
         "TALLYSTREAM_BATCH_MAX_MOVEMENTS": "1000000",
         "TALLYSTREAM_BATCH_MAX_EVENTS": "32",
@@ -74,8 +74,7 @@ def test_a_worker_without_the_memory_for_its_batches(stream: Stream) -> None:
     stream.produce(events())
     wait_until(look, 240, "everything is read")
     assert lives[-1].terminate() == 0
-    lacked = sum(len(life.logged(error="out of memory")) for life in lives) + len(lives) - 1
-    assert lacked, "the memory was enough: this run shows nothing"
+    assert len(lives) > 1, "the memory was enough: this run shows nothing"
     with stream.database.connect() as connection:
         sums = connection.execute(
             "SELECT count(*), min(quantity), max(quantity) FROM accum.inventory_balances"

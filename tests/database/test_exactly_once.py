@@ -11,7 +11,7 @@ from ingest.domain.applying import Applied, Standing
 from ingest.domain.batches import MOST_ATTEMPTS
 from ingest.domain.plans import Outcome
 from ingest.domain.positions import TopicPartition
-from ingest.errors import FencedError, RegistryChangedError, TransientError
+from ingest.errors import FencedError, RegistryChangedError, TooLargeError, TransientError
 from ingest.postgres import registers
 from ingest.postgres.connections import Connection
 from tests.support.events import INVENTORY
@@ -337,10 +337,17 @@ def _attempts(consumer: Consumer) -> int:
 
 @pytest.mark.scenario("W5")
 @pytest.mark.parametrize(
-    "error", [psycopg.errors.OutOfMemory(), psycopg.OperationalError("out of memory"), MemoryError()]
+    ("error", "raised"),
+    [
+        (psycopg.errors.OutOfMemory(), TooLargeError),
+        (psycopg.OperationalError("out of memory"), MemoryError),
+        (MemoryError(), MemoryError),
+    ],
 )
-def test_a_lack_of_memory_is_not_tried_again_with_the_same_batch(pipelines: Pipelines, error: Exception) -> None:
-    """Whoever lacks it, the server or this process: nothing is applied, and the worker is told to read again."""
+def test_a_lack_of_memory_is_not_tried_again_with_the_same_batch(
+    pipelines: Pipelines, error: Exception, raised: type[Exception]
+) -> None:
+    """The server's: the worker reads again, smaller. The process's own: it ends. Nothing is applied in either case."""
 
     class Narrow(Failpoints):
         def reach(self, name: str, connection: Connection) -> None:
@@ -352,8 +359,9 @@ def test_a_lack_of_memory_is_not_tried_again_with_the_same_batch(pipelines: Pipe
     access = consumer.store.database
     consumer.store.close()
     consumer.store.database = replace(access, connection_class=watched(Narrow()))
-    with pytest.raises(MemoryError):
+    with pytest.raises(raised):
         consumer.apply()
+    consumer.store.close()
     consumer.store.database = access
     consumer.apply()
     assert pipeline.balances() == EXPECTED

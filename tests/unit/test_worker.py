@@ -3,6 +3,7 @@
 Source, store and clock are fakes that keep the rules of the real ones; nothing here stands in for the database's work.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 
 from ingest.domain.batches import Batch, BatchLimits
 from ingest.domain.plans import Outcome
-from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError
+from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TooLargeError
 from ingest.worker import WorkerLimits
 from tests.support.bench import DOWN, QUICK, Bench, nothing
 from tests.support.fakes import FakeStore, fails, loses_reply, partition
@@ -518,13 +519,13 @@ def test_a_partition_whose_events_are_all_refused_is_not_read_on(bench: Callable
     assert max(offset for offset in stopped_at[: stopped_at.index(at) + 1]) == at
 
 
-def needs_much_memory(largest: int, sizes: list[int]) -> Callable[[Batch], None]:
+def needs_much_memory(largest: int, sizes: list[int], error: Exception) -> Callable[[Batch], None]:
     """Trouble: batches of more events than this do not fit into memory."""
 
     def trouble(batch: Batch) -> None:
         sizes.append(len(batch.items))
         if len(batch.items) > largest:
-            raise MemoryError
+            raise error
 
     return trouble
 
@@ -533,11 +534,11 @@ LARGE = replace(QUICK, batch=BatchLimits(max_events=16, max_age_ms=0, growth=1),
 
 
 @pytest.mark.scenario("W5")
-def test_a_batch_that_does_not_fit_into_memory_is_read_again_in_halves(bench: Callable[..., Bench]) -> None:
-    """The process lives, smaller batches follow until they fit, and nothing is applied twice."""
+def test_a_batch_for_which_the_server_lacks_memory_is_read_again_in_halves(bench: Callable[..., Bench]) -> None:
+    """The process goes on, smaller batches follow until they fit, and nothing is applied twice."""
     one = bench(records=100, limits=LARGE)
     sizes: list[int] = []
-    one.store.trouble.extend([needs_much_memory(3, sizes)] * 200)
+    one.store.trouble.extend([needs_much_memory(3, sizes, TooLargeError("out of memory"))] * 200)
     one.run()
     one.check()
     assert [sum(size > 3 for size in sizes), one.source.rejoined] == [3, 3]
@@ -545,17 +546,16 @@ def test_a_batch_that_does_not_fit_into_memory_is_read_again_in_halves(bench: Ca
 
 
 @pytest.mark.scenario("W5")
-def test_a_process_that_was_killed_is_followed_by_one_with_smaller_batches(bench: Callable[..., Bench]) -> None:
+def test_a_process_that_lacks_memory_is_followed_by_one_with_smaller_batches(bench: Callable[..., Bench]) -> None:
     """What the positions remember outlives the process, although each has committed a little: no loop of crashes."""
     store, sizes = FakeStore(), list[int]()
-    store.trouble.extend([needs_much_memory(5, sizes)] * 200)
+    store.trouble.extend([needs_much_memory(5, sizes, MemoryError())] * 200)
     lives = 0
     while True:
         lives += 1
         one = bench(records=100, limits=LARGE, store=store)
-        one.source.rejoin = one.worker.stop  # type: ignore[method-assign]  # a killed one would not come back either
-        one.run()
-        if one.everything_is_applied():
+        with contextlib.suppress(MemoryError):
+            one.run()
             break
     one.check()
     assert lives == 3
