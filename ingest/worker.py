@@ -363,8 +363,8 @@ class Worker:
             except FencedError:
                 self.progress.fenced += 1
                 passed = False
-            except (TransientError, MemoryError) as error:
-                _log.warning("a batch was dropped; it will be read again", error=str(error) or "out of memory")
+            except (TransientError, TooLargeError) as error:
+                _log.warning("a batch was dropped; it will be read again", error=str(error))
                 passed = False
         return passed
 

@@ -10,7 +10,7 @@ from ingest.domain.batches import BatchLimits
 from ingest.domain.lanes import Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, TopicPartition
-from ingest.errors import TransientError
+from ingest.errors import TooLargeError, TransientError
 from ingest.wiring.parts import Threads
 from ingest.worker import Worker, WorkerLimits
 from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
@@ -145,10 +145,10 @@ def test_a_fenced_lane_drops_what_waits_in_all(two: TwoLanes, lost: bool) -> Non
     assert two.worker.progress.fenced >= 1
 
 
-def test_all_lanes_may_lack_memory(two: TwoLanes) -> None:
+def test_the_server_may_lack_memory_for_all_lanes(two: TwoLanes) -> None:
     """Whichever is noticed first: the other's failure ends nothing, and everything is read again."""
-    two.first.trouble.append(fails(MemoryError()))
-    two.second.trouble.append(fails(MemoryError()))
+    two.first.trouble.append(fails(TooLargeError("out of memory")))
+    two.second.trouble.append(fails(TooLargeError("out of memory")))
     two.run()
     assert two.source.rejoined >= 1
 
