@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import BatchLimits
+from ingest.domain.batches import Batch, BatchLimits
 from ingest.domain.lanes import Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, TopicPartition
@@ -147,8 +147,22 @@ def test_a_fenced_lane_drops_what_waits_in_all(two: TwoLanes, lost: bool) -> Non
 
 def test_the_server_may_lack_memory_for_all_lanes(two: TwoLanes) -> None:
     """Whichever is noticed first: the other's failure ends nothing, and everything is read again."""
-    two.first.trouble.append(fails(TooLargeError("out of memory")))
-    two.second.trouble.append(fails(TooLargeError("out of memory")))
+    gate = threading.Event()
+
+    def fail_together(_: Batch) -> None:
+        gate.wait(30)
+        raise TooLargeError("out of memory")
+
+    def both_are_at_work() -> None:
+        if two.first.attempts == 2 and two.second.attempts == 1:
+            gate.set()
+        else:
+            two.source.events.append(both_are_at_work)
+
+    # The first poll takes one record, as nobody knows yet how much fits.
+    two.first.trouble.extend([lambda _: None, fail_together])
+    two.second.trouble.append(fail_together)
+    two.source.events.append(both_are_at_work)
     two.run()
     assert two.source.rejoined >= 1
 
