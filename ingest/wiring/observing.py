@@ -30,7 +30,12 @@ FLUSH_TIMEOUT_S: Final = 2.0
 def watch_worker(settings: Settings, worker: Worker, lines_dropped: Callable[[], int]) -> Monitor[Progress]:
     """Return what serves a worker's health, metrics and status."""
     clock, timeout_s = SteadyClock(), settings.live_timeout_ms / 1000
-    about = {"name": worker_name(), "group": settings.group, "topics": list(settings.topics)}
+    about = {
+        "name": worker_name(),
+        "group": settings.group,
+        "topics": list(settings.topics),
+        "lanes": settings.lanes,
+    }
     return Monitor(
         worker.progress,
         WORKER,

@@ -155,6 +155,23 @@ def test_a_compactor_has_one_too(shown: Shown, browser: Browser, program: Callab
     assert page.problems == []
 
 
+def test_a_stopped_partition_cannot_be_overlooked(
+    shown: Shown, browser: Browser, program: Callable[..., Program]
+) -> None:
+    """At the top, in full and first of the table, on a telephone too."""
+    (port,) = free_ports(1)
+    extra = {"TALLYSTREAM_MAX_DEAD_LETTERS_IN_A_ROW": "1", "TALLYSTREAM_GROUP": f"stops-{shown.stream.topic}"}
+    worker = program("run", env={**shown.stream.env, **extra, "TALLYSTREAM_HTTP_PORT": str(port)})
+    worker.wait_for_log(event="partition stopped")
+    page = browser.open(f"http://127.0.0.1:{port}/", width=390, height=800)
+    wait_for(page, "checks", "stopped")
+    wait_for(page, "stops", "tallystream positions resume")
+    assert "stopped" in str(page.evaluate("document.querySelector('#partitions tr').innerText"))
+    wait_for(page, "lag-note", "stopped ones aside")
+    assert not is_wider_than_the_window(page)
+    assert page.problems == []
+
+
 def test_a_process_that_is_gone_is_told(shown: Shown, browser: Browser) -> None:
     """What is shown is said to be old."""
     page = browser.open(shown.url)
