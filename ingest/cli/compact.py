@@ -17,7 +17,7 @@ def compact(
     with logs_that_never_wait(settings) as log:
         compactor = processes.build_compactor(settings)
         if once:
-            commands.check_schema(settings)
+            commands.check_database(settings)
             stop_when_told(compactor.stop)
             compactor.drain()
             return

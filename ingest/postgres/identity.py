@@ -49,17 +49,19 @@ class Identity:
         self.system_identifier, self.timeline = identifier, timeline
 
 
-def warn_about_role(connection: Connection, database: Database) -> None:
-    """Say so when this role may do everything: nothing here needs that, and nothing would stop a mistake."""
-    role, is_superuser, bypasses = connection.execute(database.compose("describe_role")).fetchone() or (
-        "",
-        False,
-        False,
-    )
-    if is_superuser or bypasses:
-        _log.warning(
-            "the role may do more than any worker needs; use tallystream_ingest, or the schema's owner",
-            role=role,
-            superuser=is_superuser,
-            bypassrls=bypasses,
-        )
+def check_role(database: Database, *, allow_privileged: bool) -> None:
+    """Refuse a role that may do more than batches need: nothing would stop a mistake, or whoever gets hold of it."""
+    with database.connect() as connection:
+        found = connection.execute(database.compose("describe_role"), {"schema": database.schema}).fetchall()
+    for role, is_superuser, bypasses, owns in cast("list[tuple[str, bool, bool, bool]]", found):
+        if not (is_superuser or bypasses or owns):
+            continue
+        power = "is a superuser" if is_superuser else "has BYPASSRLS" if bypasses else "owns tables of the schema"
+        if not allow_privileged:
+            message = (
+                f"the role {role} {power}, and workers and the compactor need none of that: connect as"
+                " tallystream_ingest (CREATE ROLE tallystream_ingest LOGIN, and migrate again for its grants), or set"
+                " allow_privileged_role where it does not matter, as on a laptop"
+            )
+            raise OperatorError(message)
+        _log.warning("this role may do more than workers and the compactor need, and is allowed to", role=role)

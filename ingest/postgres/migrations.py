@@ -14,7 +14,6 @@ from psycopg import sql
 from ingest import resources
 from ingest.errors import MigrationError
 from ingest.postgres.connections import Connection, Database
-from ingest.postgres.identity import warn_about_role
 
 FUNCTIONS: Final = "functions"
 """The row of `_migrations` that holds the digest of all functions and templates."""
@@ -72,7 +71,6 @@ def check(database: Database) -> None:
         if row != GOLDEN_HASHES:
             message = "this PostgreSQL server computes other cell keys than the stored ones; do not write with it"
             raise MigrationError(message)
-        warn_about_role(connection, database)
 
 
 def _become_owner(connection: Connection, database: Database) -> None:

@@ -52,6 +52,11 @@ class Settings(BaseModel):
     schema_name: str = Field(
         default="accum", pattern=r"^[a-z_][a-z0-9_]*$", max_length=40, description="Schema of all tables and functions."
     )
+    allow_privileged_role: bool = Field(
+        default=False,
+        description="Let `run` and `compact` start as a superuser, with BYPASSRLS, or as the schema's owner, which they"
+        " refuse otherwise: on a laptop.",
+    )
     connect_timeout_ms: Milliseconds = Field(
         default=10 * SECOND, ge=SECOND, description="Time to connect to PostgreSQL before it counts as unreachable."
     )

@@ -14,6 +14,7 @@ from ingest.domain.status import Status, describe_position
 from ingest.errors import RegisterError
 from ingest.postgres import care, dead_letters, explaining, migrations, moving, registers
 from ingest.postgres.compacting import read_pending
+from ingest.postgres.identity import check_role
 from ingest.postgres.status import read_positions, read_streaks
 from ingest.settings import Settings
 from ingest.wiring.parts import bounds_reader, database, framed_reader, operator_name
@@ -24,9 +25,11 @@ def migrate(settings: Settings) -> list[str]:
     return migrations.migrate(database(settings))
 
 
-def check_schema(settings: Settings) -> None:
-    """Fail unless the schema is the one that this program was built with."""
-    migrations.check(database(settings))
+def check_database(settings: Settings) -> None:
+    """Fail unless the schema is the one that this program was built with, and the role may do no more than it needs."""
+    access = database(settings)
+    migrations.check(access)
+    check_role(access, allow_privileged=settings.allow_privileged_role)
 
 
 def apply_registers(settings: Settings, declared: Iterable[Register]) -> list[tuple[str, str]]:

@@ -7,9 +7,8 @@ import structlog
 
 from ingest.delays import Delays
 from ingest.errors import LoginRefusedError, TransientError
-from ingest.postgres import migrations
 from ingest.settings import Settings
-from ingest.wiring.parts import database
+from ingest.wiring import commands
 
 _log = structlog.get_logger(__name__)
 
@@ -18,7 +17,7 @@ class Start:
     """What comes before a loop; `stop` ends both."""
 
     def __init__(self, settings: Settings, stop_loop: Callable[[], None]) -> None:
-        self._access = database(settings)
+        self._settings = settings
         self._delays = Delays(settings.retry_initial_ms, settings.retry_max_ms)
         self._stop_loop = stop_loop
         self._stopping = threading.Event()
@@ -32,7 +31,7 @@ class Start:
         """Return when the schema is there, or when told to stop; fails when it is not the one that it must be."""
         while not self._stopping.is_set():
             try:
-                migrations.check(self._access)
+                commands.check_database(self._settings)
             except LoginRefusedError:
                 raise
             except TransientError as error:

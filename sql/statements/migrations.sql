@@ -81,5 +81,11 @@ SELECT
 SELECT s.system_identifier, pg_walfile_name(pg_current_wal_lsn()) FROM pg_control_system() AS s;
 
 -- name: describe_role
--- As whom this session acts, and whether that one may do everything.
-SELECT r.rolname::text, r.rolsuper, r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = current_user;
+-- As whom this session acts, or could act again, and whether that one may do everything, or owns what is here.
+SELECT
+    r.rolname::text, r.rolsuper, r.rolbypassrls,
+    EXISTS (
+        SELECT FROM pg_class AS c
+        WHERE c.relnamespace = %(schema)s::regnamespace AND c.relkind IN ('r', 'p') AND pg_has_role(r.oid, c.relowner, 'MEMBER')
+    )
+FROM pg_roles AS r WHERE r.rolname IN (current_user, session_user);

@@ -183,6 +183,7 @@ def test_a_worker_needs_no_more_than_its_role(server: Server) -> None:
         merge = "SELECT merged FROM accum._merge_slice('other', '0 s', 10)"
         assert compactor.execute(merge).fetchone() == (1,)
     compact = {**env, "TALLYSTREAM_BATCH_RETENTION_DAYS": "1", "TALLYSTREAM_DEAD_LETTER_RETENTION_DAYS": "1"}
+    compact["TALLYSTREAM_ALLOW_PRIVILEGED_ROLE"] = "false"
     run_tallystream("compact", "--once", env=compact).check()
     relayed: list[object] = []
     assert (Housekeeper(ingest).relay(relayed.extend), len(relayed)) == (2, 2)

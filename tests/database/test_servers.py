@@ -13,7 +13,7 @@ from ingest.domain.plans import Outcome
 from ingest.errors import OperatorError, TransientError
 from tests.support.local_postgres import LocalPostgres
 from tests.support.pipeline import TOPIC, Pipeline, line, movement, repost, unpost
-from tests.support.postgres import Database, Databases, migrate
+from tests.support.postgres import PASSWORD, Database, Databases, migrate
 from tests.support.program import run_tallystream
 from tests.support.waiting import wait_until
 
@@ -169,19 +169,52 @@ def test_a_database_that_was_restored_to_an_earlier_state(databases: Databases, 
         databases.drop(earlier)
 
 
+STRICT = {"TALLYSTREAM_ALLOW_PRIVILEGED_ROLE": "false"}
+
+
 @pytest.mark.scenario("S8")
-@pytest.mark.parametrize("option", ["SUPERUSER", "BYPASSRLS"])
-def test_a_worker_that_may_do_everything_says_so(database: Database, option: str) -> None:
-    """It works, because it was told to; the log names the role that is enough."""
-    said = "the role may do more than any worker needs"
-    env = environment(database.dsn)
-    assert said not in run_tallystream("compact", "--once", env=env).check().err
+@pytest.mark.parametrize("command", [("run",), ("compact", "--once")])
+def test_who_may_do_everything_is_refused(database: Database, command: tuple[str, ...]) -> None:
+    """Superusers, BYPASSRLS, the owner and its members: nothing is started, and the message says what to do."""
+    role = f"plain_{database.name}"
+    env = {**environment(make_conninfo(database.dsn, user=role)), **STRICT}
+    owner = {**env, "TALLYSTREAM_POSTGRES_DSN": database.dsn}
+    disguised = {**env, "TALLYSTREAM_POSTGRES_DSN": make_conninfo(database.admin_dsn, options=f"-c role={role}")}
+    powers = {
+        "is a superuser": ("SUPERUSER", "NOSUPERUSER"),
+        "has BYPASSRLS": ("BYPASSRLS", "NOBYPASSRLS"),
+    }
     with database.connect_as_admin() as admin:
-        admin.execute(f"ALTER ROLE {database.owner} {option}".encode())
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'".encode())
+        admin.execute(f"GRANT USAGE ON SCHEMA accum TO {role}".encode())
+        admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA accum TO {role}".encode())
         try:
-            assert said in run_tallystream("compact", "--once", env=env).check().err
+            for power, (given, taken) in powers.items():
+                admin.execute(f"ALTER ROLE {role} {given}".encode())
+                refused(command, env, f"the role {role} {power}")
+                admin.execute(f"ALTER ROLE {role} {taken}".encode())
+            refused(command, owner, f"the role {database.owner} owns tables of the schema")
+            refused(command, disguised, "is a superuser")
+            admin.execute(f"GRANT {database.owner} TO {role}".encode())
+            refused(command, env, f"the role {role} owns tables of the schema")
         finally:
-            admin.execute(f"ALTER ROLE {database.owner} NOSUPERUSER NOBYPASSRLS".encode())
+            admin.execute(f"DROP OWNED BY {role}".encode())
+            admin.execute(f"DROP ROLE {role}".encode())
+
+
+def refused(command: tuple[str, ...], env: dict[str, str], why: str) -> None:
+    """With the exit code of what a person has to mend, and how."""
+    said = run_tallystream(*command, env=env).check(2).err
+    assert why in said
+    assert "connect as tallystream_ingest" in said
+    assert "allow_privileged_role" in said
+
+
+@pytest.mark.scenario("S8")
+def test_who_may_do_everything_can_be_allowed_to(database: Database) -> None:
+    """By a setting of that name, and the log says that it was used."""
+    done = run_tallystream("compact", "--once", env=environment(database.dsn)).check()
+    assert "this role may do more than workers and the compactor need" in done.err
 
 
 @pytest.mark.scenario("P16")

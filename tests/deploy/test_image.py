@@ -140,6 +140,7 @@ def test_it_works_on_a_read_only_root_as_nobody_in_particular(
         "USER_ID": str(USER),
         "TALLYSTREAM_HTTP_PORT": str(port),
         "TALLYSTREAM_POSTGRES_DSN": empty_database.dsn,
+        "TALLYSTREAM_ALLOW_PRIVILEGED_ROLE": "true",
     }
     alone = ["unshare", "--mount", "sh", "-c", READ_ONLY, "sh"]
 

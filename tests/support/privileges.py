@@ -35,7 +35,8 @@ CREATE ROLE tallystream_reader;         -- views and read functions; GRANT tally
 GRANT CREATE ON DATABASE shop TO tallystream_owner;
 ```
 
-A worker may run as the owner, as in the README; one that runs as a superuser works, and says so in its log.
+Workers and the compactor refuse to start, with exit code 2, as a superuser, with BYPASSRLS, and as the owner or a
+member of it: nothing would stop a mistake. `allow_privileged_role` lets them, on a laptop.
 
 `tallystream_owner` may have another name: everything belongs to the role that migrates. Members of `tallystream_owner`,
 and the administrator, make it the owner when they migrate. What is not in a role's column is refused to it, and PUBLIC
