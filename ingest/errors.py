@@ -61,7 +61,7 @@ class TransientError(TallystreamError):
 
 
 class LoginRefusedError(TransientError):
-    """PostgreSQL answers and does not let this role in: at the beginning of a process the setting is wrong.
+    """PostgreSQL answers, and does not let this role in or is not to be trusted: at the beginning a setting is wrong.
 
     Later the password was changed, or a server is being replaced; a process that was in before waits.
     """

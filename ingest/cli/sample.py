@@ -23,8 +23,9 @@ def sample_events(
 ) -> None:
     """Print a small shop's events as JSON lines: duplicates, late corrections, cancellations and a few bad ones.
 
-    They are for the registers of schema/registers/demo/shop.toml. The same seed gives the same events, so that to send
-    them again changes nothing; `tallystream sample-events --rate 500 | tallystream produce - --topic shop-events`.
+    They are for the registers of schema/registers/demo/shop.toml. Sent again, the events of a seed change nothing.
+
+    tallystream sample-events --rate 500 | tallystream produce - --topic shop-events
     """
     started = time.monotonic()
     due = max(1, rate // SECOND_PARTS)

@@ -36,11 +36,14 @@ TRANSIENT_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 DATA_CLASSES: Final = frozenset({"21", "22", "23", "TS"})
 # Also where a row finds no partition.
 CHECK_VIOLATION: Final = "23514"
-# Words of a server that does not let somebody in: libpq tells no SQLSTATE of what is said before a session begins.
+# Words of a server that does not let somebody in, or is not the one that was meant: libpq tells no SQLSTATE of what is
+# said before a session begins.
 LOGIN_REFUSED: Final = re.compile(
     r"(?:password|peer|ident|certificate|GSSAPI|LDAP|PAM) authentication failed|no password supplied"
     r"|no pg_hba\.conf entry|(?:role|database) \".*\" does not exist|no such (?:user|database)"
     r"|permission denied for database|is not permitted to log in"
+    r"|server certificate for .* does not match host name|certificate verify failed|server does not support SSL"
+    r"|alert (?:unknown ca|(?:bad |no )?certificate)|(?:certificate|private key) file \".*\" "
 )
 # A value too long for an index that somebody made. The rest of class 54 says nothing about the data.
 PROGRAM_LIMIT_EXCEEDED: Final = "54000"
@@ -151,12 +154,12 @@ def translate(error: psycopg.Error) -> TallystreamError:
     if sqlstate is None:
         # The client's own errors: values that it cannot send are data, everything else is the connection.
         if LOGIN_REFUSED.search(text):
-            return LoginRefusedError(text)
+            return LoginRefusedError(f"{text}; correct postgres_dsn, or what the server allows")
         return DataError("", text) if isinstance(error, psycopg.DataError) else TransientError(text)
     if sqlstate[:2] in TRANSIENT_CLASSES:
         return TransientError(f"{text} (SQLSTATE {sqlstate})")
     if sqlstate[:2] in DATA_CLASSES or sqlstate == PROGRAM_LIMIT_EXCEEDED:
         return DataError(sqlstate, text + hint)
     if sqlstate in NOT_INSTALLED:
-        return MigrationError(f"{text}; run `tallystream migrate`, or correct the schema's name (SQLSTATE {sqlstate})")
+        return MigrationError(f"{text}; run `tallystream migrate`, or correct schema_name (SQLSTATE {sqlstate})")
     return OperatorError(f"PostgreSQL refused: {text} (SQLSTATE {sqlstate}){hint}")

@@ -58,8 +58,10 @@ def check(database: Database) -> None:
     """Fail unless the schema is exactly the one that this program was built with."""
     with database.connect() as connection:
         if not _single(connection, database, "migrations_exist"):
-            message = f"schema {database.schema} has no tallystream tables; run `tallystream migrate` first"
-            raise MigrationError(message)
+            raise MigrationError(
+                f"schema {database.schema} has no tallystream tables; "
+                "run `tallystream migrate` first, or correct schema_name"
+            )
         known = _known(connection, database)
         _refuse_newer(known)
         missing = [name for name, _ in _migrations() if name not in known]

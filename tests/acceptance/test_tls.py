@@ -117,6 +117,9 @@ def test_postgresql(case: str, authority: Authority, stranger: Authority) -> Non
             done.check()
         else:
             assert POSTGRES_SAYS[case] in done.check(2).err
+            env = {"TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:9", "TALLYSTREAM_HTTP_PORT": "0"}
+            worker = run_tallystream("run", env=env | {"TALLYSTREAM_TOPICS": "t", "TALLYSTREAM_POSTGRES_DSN": dsn})
+            assert POSTGRES_SAYS[case] in worker.check(2).err.splitlines()[-1]
     finally:
         server.close()
 
