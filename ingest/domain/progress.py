@@ -20,7 +20,7 @@ from ingest.domain.positions import TopicPartition
 from ingest.errors import PositionError, TransientError
 
 READING: Final = ("poll", "idle", "decode", "held_back")
-"""Phases of the thread that reads; all others are of the one that applies."""
+"""Phases of the thread that reads; all others are of all lanes together."""
 WAITING: Final = ("idle", "held_back")
 """Those of them in which it did nothing: there was nothing to read, or PostgreSQL was not through."""
 
@@ -128,7 +128,7 @@ class Progress:
     reasons: Counter[Reason] = field(default_factory=Counter)
     registers: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
-    """By phase; READING says which are of the thread that reads, the others are of the one that applies."""
+    """By phase; READING says which are of the thread that reads, the others are of all lanes together."""
     stopped: dict[TopicPartition, PositionError] = field(default_factory=dict)
     reaches: dict[TopicPartition, Reach] = field(default_factory=dict)
     kafka: KafkaState = field(default_factory=lambda: KafkaState(connected=False, joined=False))

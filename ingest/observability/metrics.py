@@ -147,7 +147,7 @@ WORKER: Final[tuple[Metric[Progress], ...]] = (
     Metric(
         "tallystream_phase_seconds_total",
         Kind.COUNTER,
-        "Time by phase: of the thread that reads (poll, idle, decode, held_back) and of the one that applies.",
+        "Time by phase: of the thread that reads (poll, idle, decode, held_back), and of all lanes, which apply.",
         lambda m: [
             ((_thread(phase), phase), spent)
             for phase, spent in sorted({**dict.fromkeys(READING, 0.0), **m.work.seconds.copy()}.items())

@@ -17,7 +17,7 @@ from tests.benchmarks.stage import Stage
 from tests.benchmarks.streaming import crew
 
 SHAPE = Shape(cells=10_000, lines=10)
-BACKLOG_BYTES = 2 * 2**30
+BACKLOG_BYTES = 10 * 2**30
 DOCUMENTS = 20_000
 SECONDS = 60.0
 SAMPLE_S = 0.1
