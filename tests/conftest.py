@@ -5,6 +5,7 @@ pytest_plugins = (
     "tests.support.seeds",
     "tests.support.program",
     "tests.support.postgres",
+    "tests.support.disks",
     "tests.support.pipeline",
     "tests.support.pgbouncer",
     "tests.support.kafka",

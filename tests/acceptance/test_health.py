@@ -2,14 +2,12 @@
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import struct
 import subprocess
-import tempfile
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from tests.support.http import answers, fetch
 from tests.support.kafka import ControlledBroker, create_topic
 from tests.support.local_postgres import UNPRIVILEGED_USER, LocalPostgres
 from tests.support.postgres import Database, migrate
-from tests.support.processes import free_ports, is_root
+from tests.support.processes import free_ports
 from tests.support.program import COMMAND, Program, environment
 from tests.support.stream import INVENTORY, Stream
 from tests.support.waiting import wait_until
@@ -124,30 +122,12 @@ def _waiting(pipe: int) -> int:
     return counted
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that is soon full; only root can make one."""
-    if not is_root():
-        reason = "only root can mount a file system to fill"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent == Path(tempfile.gettempdir()):
-            break
-        parent.chmod(parent.stat().st_mode | 0o111)  # PostgreSQL runs as nobody
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,mode=0777", "tallystream", folder], check=True)
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.mark.scenario("P6")
-def test_a_full_disk(stream: Stream, own_postgres: LocalPostgres, small_disk: Path) -> None:
+def test_a_full_disk(stream: Stream, own_postgres: LocalPostgres, small_disk: Callable[[int], Path]) -> None:
     """Nothing is lost, refused or half applied; the worker is not ready until there is room again, and then goes on."""
     (port,) = free_ports(1)
-    stream.database = _database_on(own_postgres, small_disk)
+    disk = small_disk(DISK_MB)
+    stream.database = _database_on(own_postgres, disk)
     stream.extra["TALLYSTREAM_HTTP_PORT"] = str(port)
     stream.extra["TALLYSTREAM_RETRY_MAX_MS"] = "500"
     stream.declare(INVENTORY)
@@ -155,8 +135,8 @@ def test_a_full_disk(stream: Stream, own_postgres: LocalPostgres, small_disk: Pa
     stream.produce_keyed(records(0, 50))
     stream.wait_until_read()
     wait_for_status(port, "/ready", HTTPStatus.OK)
-    filler = small_disk / "filler"
-    filler.write_bytes(b"\0" * (shutil.disk_usage(small_disk).free - LEFT_BYTES))
+    filler = disk / "filler"
+    filler.write_bytes(b"\0" * (shutil.disk_usage(disk).free - LEFT_BYTES))
     stream.produce_keyed(records(50, 3000))
     wait_until(lambda: failing(port) == {"applying"}, TIMEOUT_S, "the failure is told")
     assert metric(port, "tallystream_failing") == 1

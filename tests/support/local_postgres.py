@@ -65,6 +65,11 @@ class LocalPostgres:
         return make_conninfo(host=str(self.folder), port=self.port, user=ADMIN, dbname="postgres")
 
     @property
+    def said(self) -> str:
+        """Everything that it has logged."""
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+
+    @property
     def pid(self) -> int:
         """Of the server that was started last."""
         assert self._server is not None

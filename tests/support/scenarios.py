@@ -143,8 +143,6 @@ WITHOUT_TEST: Final = {
     "N8": "every connection resolves the name again; no name server is faked",
     "W7": "no code reads the wall clock to decide anything; nothing jumps it",
     "W12": "there are no tenants",
-    "P5": "needs a file system that fails on command",
-    "P7": "needs a file system that fails on command",
     "P15": "takes an hour",
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
