@@ -175,7 +175,7 @@ def test_segments_of_one_byte(pipeline: Pipeline, link: Link) -> None:
 def test_a_far_server_is_only_slow(pipeline: Pipeline, link: Link) -> None:
     """Delays that vary: batches take longer, and none of them fails."""
     consumer = far(pipeline, link)
-    link.poison("latency", "downstream", latency=100, jitter=60)
+    link.poison("latency", "downstream", latency=300, jitter=200)
     for round_ in range(2):
         send(pipeline, round_)
         consumer.apply()
