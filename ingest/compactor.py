@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from ingest.delays import Clock
 from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
 from ingest.domain.progress import Tally
 from ingest.errors import DataError, OperatorError, TallystreamError, TransientError
@@ -42,16 +43,6 @@ class Deltas(Protocol):
 
     def close(self) -> None:
         """Give back the connection."""
-
-
-class Clock(Protocol):
-    """Time, so that tests can have their own."""
-
-    def now(self) -> float:
-        """Seconds of a steady clock."""
-
-    def sleep(self, seconds: float, until: threading.Event) -> None:
-        """Wait, at most until the event is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,18 @@
-"""How long to wait before something is tried again."""
+"""How long to wait before something is tried again, and the clock that it is done by."""
 
 import random
+import threading
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, so that tests can have their own."""
+
+    def now(self) -> float:
+        """Seconds of a steady clock."""
+
+    def sleep(self, seconds: float, until: threading.Event) -> None:
+        """Wait, at most until the event is set."""
 
 
 class Delays:

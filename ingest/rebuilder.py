@@ -17,8 +17,10 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from ingest.delays import Clock
 from ingest.domain.applying import Applied, Claims, Registry
-from ingest.domain.batches import Batch, Decoded
+from ingest.domain.batches import Batch
+from ingest.domain.decoding import Decode
 from ingest.domain.messages import Message
 from ingest.domain.positions import LogBounds, TopicPartition
 from ingest.domain.rebuilding import (
@@ -121,23 +123,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
-
-
-class Decode(Protocol):
-    """Turns a message into an event or a refusal, under some declarations."""
-
-    def __call__(self, registry: Registry, message: Message) -> Decoded:
-        """Never raises for what is in the message."""
-
-
-class Clock(Protocol):
-    """Time, so that tests can have their own."""
-
-    def now(self) -> float:
-        """Seconds of a steady clock."""
-
-    def sleep(self, seconds: float, until: threading.Event) -> None:
-        """Wait, at most until the event is set."""
 
 
 @dataclass(frozen=True, slots=True)

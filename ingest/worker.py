@@ -21,9 +21,10 @@ from typing import Protocol
 
 import structlog
 
-from ingest.delays import Delays
+from ingest.delays import Clock, Delays
 from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop, Store
-from ingest.domain.batches import Batch, BatchLimits, Decoded
+from ingest.domain.batches import Batch, BatchLimits
+from ingest.domain.decoding import Decode
 from ingest.domain.lanes import Background, InFlight, Lane, Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
@@ -63,23 +64,6 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Leave the group."""
-
-
-class Decode(Protocol):
-    """Turns a message into an event or a refusal, under some declarations."""
-
-    def __call__(self, registry: Registry, message: Message) -> Decoded:
-        """Never raises for what is in the message."""
-
-
-class Clock(Protocol):
-    """Time, so that tests can have their own."""
-
-    def now(self) -> float:
-        """Seconds of a steady clock."""
-
-    def sleep(self, seconds: float, until: threading.Event) -> None:
-        """Wait, at most until the event is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ is spelt. The registers are given: an unknown one is a refusal, and the caller d
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from ingest.domain import cloudevents
 from ingest.domain.applying import Registry
+from ingest.domain.batches import Decoded
 from ingest.domain.decimals import Reader
 from ingest.domain.envelope import read_envelope
 from ingest.domain.framing import MAGIC, ReadFramed, refuse_framed, without_absent
@@ -145,6 +146,13 @@ class Decoder:
             return str(value) if type(value) is int else self._read_id(value)
         except UnreadableError:
             return None
+
+
+class Decode(Protocol):
+    """Turns a message into an event or a refusal, under some declarations."""
+
+    def __call__(self, registry: Registry, message: Message) -> Decoded:
+        """Never raises for what is in the message."""
 
 
 class Decoding:

@@ -5,15 +5,12 @@ from typing import cast
 
 from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
 from ingest.errors import TransientError
-from ingest.postgres.connections import Connection, Database, translated_errors
+from ingest.postgres.connections import Database, KeptConnection, translated_errors
 
 
 @dataclass(slots=True)
-class DeltaStore:
+class DeltaStore(KeptConnection):
     """Folds slices over one connection of its own, each in a transaction of its own."""
-
-    database: Database
-    _connection: Connection | None = None
 
     def registers(self) -> list[str]:
         """Return the names of registers that have a table of pending deltas."""
@@ -52,17 +49,6 @@ class DeltaStore:
     def pending(self) -> list[PendingDeltas]:
         """Return what waits to be folded."""
         return read_pending(self.database)
-
-    def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self.database.open()
-        return self._connection
 
 
 def drain(database: Database, register: str, most: int = 10_000) -> int:

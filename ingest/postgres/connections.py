@@ -128,6 +128,25 @@ class Database:
         return sql.Identifier(self.schema, name)
 
 
+@dataclass(slots=True)
+class KeptConnection:
+    """One connection that is kept from call to call, and opened anew where it is closed or broke."""
+
+    database: Database
+    _connection: Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self.database.open()
+        return self._connection
+
+
 def check_dsn(dsn: str) -> None:
     """Fail early, without repeating the DSN, when it cannot be parsed."""
     try:

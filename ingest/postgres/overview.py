@@ -6,18 +6,15 @@ from typing import Any, cast
 from ingest.domain.compacting import PendingDeltas
 from ingest.domain.overview import LetterSummary, Overview
 from ingest.errors import TransientError
-from ingest.postgres.connections import Connection, Database, translated_errors
+from ingest.postgres.connections import KeptConnection, translated_errors
 from ingest.postgres.registers import read_registry
 
 MOST_LETTERS = 20
 
 
 @dataclass(slots=True)
-class Overlook:
+class Overlook(KeptConnection):
     """Answers whether the database takes writes, and what is in it; one caller at a time."""
-
-    database: Database
-    _connection: Connection | None = None
 
     def ping(self) -> None:
         """Return when the database takes writes; raise otherwise."""
@@ -54,14 +51,3 @@ class Overlook:
             waiting=dict(cast("list[tuple[str, int]]", waiting)),
             letters=tuple(LetterSummary(*cast("Any", row)) for row in letters),
         )
-
-    def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection = self.database.open()
-        return self._connection
