@@ -23,9 +23,14 @@ class LetterSummary:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """As of one moment; `waiting` counts the dead letters that wait, by reason; `letters` are the newest of them."""
+    """As of one moment; `waiting` counts the dead letters that wait, by reason; `letters` are the newest of them.
+
+    `oldest_snapshot` is for how many transactions VACUUM has been held back, `dead_rows` what it has not removed.
+    """
 
     registers: tuple[Register, ...] = ()
     pending: tuple[PendingDeltas, ...] = ()
     waiting: Mapping[str, int] = field(default_factory=dict)
     letters: tuple[LetterSummary, ...] = ()
+    oldest_snapshot: int = 0
+    dead_rows: int = 0

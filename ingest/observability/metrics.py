@@ -282,6 +282,18 @@ COMPACTOR: Final[tuple[Metric[Tally], ...]] = (
         ),
         ("reason",),
     ),
+    Metric(
+        "tallystream_oldest_snapshot_transactions",
+        Kind.GAUGE,
+        "Transactions since the oldest snapshot that VACUUM keeps rows for; every compactor tells the same.",
+        lambda m: [] if m.overview is None else _one(m.overview.oldest_snapshot),
+    ),
+    Metric(
+        "tallystream_dead_rows",
+        Kind.GAUGE,
+        "Rows of tallystream's tables that VACUUM has not removed, as PostgreSQL estimates them.",
+        lambda m: [] if m.overview is None else _one(m.overview.dead_rows),
+    ),
 )
 
 

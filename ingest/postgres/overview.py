@@ -34,7 +34,7 @@ class Overlook(KeptConnection):
             raise TransientError(message)
 
     def overview(self) -> Overview:
-        """Read registers, pending deltas and what dead letters wait."""
+        """Read registers, pending deltas, what dead letters wait, and how VACUUM gets on."""
         declared = read_registry(self.database).registers
         with translated_errors():
             connection = self._connected()
@@ -45,9 +45,13 @@ class Overlook(KeptConnection):
                 letters = connection.execute(
                     self.database.compose("newest_waiting_dead_letters"), {"most": MOST_LETTERS}
                 ).fetchall()
+                vacuum = connection.execute(self.database.compose("vacuum_standing"), {"schema": self.database.schema})
+                oldest_snapshot, dead_rows = cast("tuple[int, int]", vacuum.fetchone())
         return Overview(
             registers=tuple(declared.values()),
             pending=tuple(PendingDeltas(*row) for row in cast("list[tuple[str, bool, int, float | None]]", pending)),
             waiting=dict(cast("list[tuple[str, int]]", waiting)),
             letters=tuple(LetterSummary(*cast("Any", row)) for row in letters),
+            oldest_snapshot=oldest_snapshot,
+            dead_rows=dead_rows,
         )

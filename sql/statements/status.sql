@@ -34,3 +34,17 @@ LEFT JOIN {schema}._positions AS p ON d.position_id = p.id
 WHERE d.state = 'waiting'
 ORDER BY d.id DESC
 LIMIT %(most)s;
+
+-- name: vacuum_standing
+-- How many transactions old the oldest snapshot is that VACUUM here has to keep rows for, and how many rows it has not removed.
+SELECT
+    coalesce((
+        SELECT max(age(h.xid)) FROM (
+            SELECT a.backend_xmin FROM pg_stat_activity AS a WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
+            UNION ALL
+            SELECT x.transaction FROM pg_prepared_xacts AS x WHERE x.database = current_database()
+            UNION ALL
+            SELECT s.xmin FROM pg_replication_slots AS s
+        ) AS h (xid)
+    ), 0),
+    (SELECT coalesce(sum(t.n_dead_tup), 0)::bigint FROM pg_stat_all_tables AS t WHERE t.schemaname = %(schema)s);

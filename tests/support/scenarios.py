@@ -143,7 +143,6 @@ WITHOUT_TEST: Final = {
     "N8": "every connection resolves the name again; no name server is faked",
     "W7": "no code reads the wall clock to decide anything; nothing jumps it",
     "W12": "there are no tenants",
-    "P15": "takes an hour",
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
     "S6": "there are no tenants",

@@ -140,13 +140,18 @@ def test_what_a_compactor_tells() -> None:
     waiting = PendingDeltas("sales", high_write=True, deltas=12, age_s=4.5)
     empty = PendingDeltas("old", high_write=False, deltas=0, age_s=None)
     tally = Tally(slices=2, deltas=30)
-    found = scrape(COMPACTOR, compactor(tally, Overview(pending=(waiting, empty), waiting={"not_json": 3})))
+    found = scrape(
+        COMPACTOR,
+        compactor(tally, Overview(pending=(waiting, empty), waiting={"not_json": 3}, oldest_snapshot=7, dead_rows=8)),
+    )
     assert value(found, "tallystream_compactor_deltas_total") == 30
     assert value(found, "tallystream_pending_deltas", register="sales") == 12
     assert value(found, "tallystream_pending_delta_age_seconds", register="sales") == 4.5
     assert value(found, "tallystream_pending_delta_age_seconds", register="old") == 0
     assert value(found, "tallystream_dead_letters_waiting", reason="not_json") == 3
     assert value(found, "tallystream_dead_letters_waiting", reason="too_large") == 0
+    assert value(found, "tallystream_oldest_snapshot_transactions") == 7
+    assert value(found, "tallystream_dead_rows") == 8
     assert value(found, "tallystream_ready") == 0
 
 
