@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
+import psycopg
 from psycopg import sql
 
 from ingest.domain.batches import Decoded
@@ -19,7 +20,7 @@ from ingest.domain.registers import Register
 from ingest.errors import TransientError
 from ingest.postgres.arrays import bytea_array, number_array, text_array, time_array
 from ingest.postgres.connections import Connection, Cursor, Database
-from ingest.postgres.copying import copy_text
+from ingest.postgres.copying import copy_text, recorders_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,13 @@ class Writer:
 
     def write_recorders(self, plan: Plan, batch_id: int) -> None:
         """Write the recorders' new states; fails when a new one was made by somebody else meanwhile."""
+        for register in plan.registers:
+            self._copy_recorders(register, batch_id)
         with self.connection.pipeline():
-            expected = [
-                (cursor, count)
-                for register in plan.registers
-                for cursor, count in self._write_recorders(register, batch_id)
-            ]
-        for cursor, count in expected:
+            updated = [each for register in plan.registers for each in self._update_recorders(register, batch_id)]
+        for cursor, count in updated:
             if cursor.rowcount != count:
-                # Another writer made the same recorder first; its row is there now and can be locked.
-                message = f"{count - cursor.rowcount} recorders were written by another session at the same time"
+                message = f"{count - cursor.rowcount} recorders that were locked are gone"
                 raise TransientError(message)
 
     def write_dead_letters(self, refusals: Sequence[Refusal], batch_id: int) -> None:
@@ -110,16 +108,28 @@ class Writer:
             if register.events:
                 self._copy_movements(register, batch_id)
 
-    def _write_recorders(self, plan: RegisterPlan, batch_id: int) -> Iterable[tuple[Cursor, int]]:
+    def _copy_recorders(self, plan: RegisterPlan, batch_id: int) -> None:
+        register = self.registers[plan.register]
         new = [change for change in plan.changes if change.before is None]
-        if self.registers[plan.register].recorder_type in {"int", "bigint"}:
+        if not new:
+            return
+        if register.recorder_type in {"int", "bigint"}:
             # The order in which PostgreSQL locks them for everybody else.
             new.sort(key=lambda change: int(change.recorder))
+        statement = self.database.compose("copy_recorders", **self._parts(register))
+        try:
+            with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
+                copy.write(recorders_text(new, self.position_ids, batch_id))
+        except psycopg.errors.UniqueViolation as error:
+            # Another writer made the same recorder first; its row is there now and can be locked.
+            message = f"register {register.name}: recorders were written by another session at the same time"
+            raise TransientError(message) from error
+
+    def _update_recorders(self, plan: RegisterPlan, batch_id: int) -> Iterable[tuple[Cursor, int]]:
         known = [change for change in plan.changes if change.before is not None]
-        for name, changes in (("insert_recorders", new), ("update_recorders", known)):
-            if changes:
-                parameters = self._describe_changes(changes)
-                yield self._execute(name, plan.register, batch_id=batch_id, **parameters), len(changes)
+        if known:
+            described = self._describe_changes(known)
+            yield self._execute("update_recorders", plan.register, batch_id=batch_id, **described), len(known)
         if plan.spills:
             self._execute(
                 "spill_events",

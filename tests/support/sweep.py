@@ -184,6 +184,8 @@ class Bench:
                 "UPDATE accum._dead_letters SET state = 'dropped', settled_at = now() WHERE event_value = %s",
                 [DROPPED.encode()],
             )
+            # As if much had been read before: batches are whole.
+            owner.execute("UPDATE accum._positions SET attempts = 0")
         self.log = pipeline.log
         return database
 
