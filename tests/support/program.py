@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -84,11 +84,14 @@ def run_tallystream(
 class Program:
     """The command running in the background."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None, folder: Path) -> None:
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, inside: Sequence[str] = (), folder: Path
+    ) -> None:
+        """`inside` is a command line that ends by running what follows it."""
         self.arguments = arguments
         self.lines: list[str] = []
         self._process = subprocess.Popen(
-            [COMMAND, *arguments],
+            [*inside, COMMAND, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -197,8 +200,8 @@ def program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Starts `tallystream …` in the background; what it printed is in the report when the test fails."""
     started: list[Program] = []
 
-    def start(*arguments: str, env: Mapping[str, str] | None = None) -> Program:
-        started.append(Program(*arguments, env=env, folder=tmp_path))
+    def start(*arguments: str, env: Mapping[str, str] | None = None, inside: Sequence[str] = ()) -> Program:
+        started.append(Program(*arguments, env=env, inside=inside, folder=tmp_path))
         return started[-1]
 
     yield start
