@@ -38,6 +38,8 @@ from ingest.settings import CONFIG_VARIABLE
 app = typer.Typer(
     name="tallystream",
     help="Accumulation registers in PostgreSQL, kept exactly right from a Kafka stream.",
+    epilog="Settings are variables TALLYSTREAM_… or keys of tallystream.toml: `tallystream settings` lists them."
+    " Begin with migrate and register apply; then run.",
     no_args_is_help=True,
     # A pretty traceback shows the values of variables, and some of them are passwords.
     pretty_exceptions_enable=False,

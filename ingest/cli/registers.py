@@ -35,6 +35,9 @@ def list_registers(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([_as_dict(register) for register in registers.values()], indent=2))
         return
+    if not registers:
+        typer.echo("there is no register yet; `tallystream register apply FILE` declares those of a file")
+        return
     table = Table("register", "kind", "dimensions", "resources", "totals", "time zone", box=None, pad_edge=False)
     for register in registers.values():
         table.add_row(

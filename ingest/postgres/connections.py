@@ -45,6 +45,7 @@ LOGIN_REFUSED: Final = re.compile(
     r"|server certificate for .* does not match host name|certificate verify failed|server does not support SSL"
     r"|alert (?:unknown ca|(?:bad |no )?certificate)|(?:certificate|private key) file \".*\" "
 )
+INSUFFICIENT_PRIVILEGE: Final = "42501"
 # A value too long for an index that somebody made. The rest of class 54 says nothing about the data.
 PROGRAM_LIMIT_EXCEEDED: Final = "54000"
 
@@ -181,4 +182,6 @@ def translate(error: psycopg.Error) -> TallystreamError:
         return DataError(sqlstate, text + hint)
     if sqlstate in NOT_INSTALLED:
         return MigrationError(f"{text}; run `tallystream migrate`, or correct schema_name (SQLSTATE {sqlstate})")
+    if sqlstate == INSUFFICIENT_PRIVILEGE:
+        hint += "; docs/privileges.md says which rights a role needs"
     return OperatorError(f"PostgreSQL refused: {text} (SQLSTATE {sqlstate}){hint}")

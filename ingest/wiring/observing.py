@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, Final
 
 from ingest import __version__
@@ -81,9 +80,11 @@ def traced(settings: Settings) -> Iterator[Callable[[Store], Store]]:
     if not settings.tracing:
         yield lambda store: store
         return
-    if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter") is None:
-        raise SettingsError("tracing is on, but what it needs is not installed: pip install 'tallystream[tracing]'")
-    provider = _provider(settings)
+    try:
+        provider = _provider(settings)
+    except ImportError:
+        message = "tracing is on, but what it needs is not installed: pip install 'tallystream[tracing]'"
+        raise SettingsError(message) from None
     tracer = provider.get_tracer("tallystream", __version__)
     traced_store = import_module("ingest.observability.tracing").TracedStore
     try:

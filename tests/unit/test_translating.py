@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from ingest.errors import DataError, TransientError
+from ingest.errors import DataError, OperatorError, TransientError
 from ingest.postgres.connections import translate
 
 PASSING = ["08006", "25006", "40001", "40P01", "53300", "53100", "55P03", "57014", "57P01", "58030"]
@@ -25,3 +25,10 @@ def test_the_same_data_would_fail_again(sqlstate: str) -> None:
     error = translate(psycopg.errors.lookup(sqlstate)("too large"))
     assert isinstance(error, DataError)
     assert error.sqlstate == sqlstate
+
+
+def test_a_missing_right_is_a_persons_to_give() -> None:
+    """The message says where the rights are listed."""
+    error = translate(psycopg.errors.InsufficientPrivilege("permission denied for schema accum"))
+    assert type(error) is OperatorError
+    assert "docs/privileges.md" in str(error)
