@@ -31,4 +31,5 @@ def test_a_short_torture(request: pytest.FixtureRequest) -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-5_000:]
+    assert "slopes over" in done.stdout
     assert "torture: every number is right" in done.stdout

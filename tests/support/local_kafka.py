@@ -161,6 +161,16 @@ class LocalKafka:
         self.stop()
         self.start()
 
+    def lose_tail(self, topic: str) -> None:
+        """Lose the second half of partition 0, as a disk that lied does in a power cut; not while the broker runs."""
+        folder = self._data / f"{topic}-0"
+        (segment,) = folder.glob("*.log")
+        with segment.open("r+b") as log:
+            log.truncate(segment.stat().st_size // 2)
+        # What the broker knows by heart is looked up in the log again.
+        for known in (*folder.glob("*.*index"), *folder.glob("*.snapshot"), *self._data.glob("*-checkpoint")):
+            known.unlink()
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -146,7 +146,7 @@ WITHOUT_TEST: Final = {
     "S4": "there are no tenants",
     "S6": "there are no tenants",
     "S14": "there are no tenants",
-    "O7": "takes three days: `make torture SECONDS=259200` runs it",
+    "O7": "takes three days; `make torture SECONDS=259200` is it, and tells slopes, a short one in the same words",
 }
 
 

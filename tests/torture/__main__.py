@@ -22,6 +22,7 @@ from tests.torture.load import Load
 from tests.torture.mishaps import Mishaps
 from tests.torture.rare import ALWAYS, IN_LONG_RUNS, LONG_S, reached
 from tests.torture.readers import Reader
+from tests.torture.slopes import Slopes, told
 from tests.torture.stage import Stage, stage
 from tests.torture.verdict import Verdict, judge, wait_until_read
 
@@ -50,15 +51,18 @@ def _torture(place: Stage, crew: Crew, seed: int, seconds: float, per_second: in
     wait_until_read(place, lambda: None)
     readers = [Reader(place, random.Random(f"{seed} reader {number}")) for number in range(2)]
     mishaps = Mishaps(place, crew, random.Random(f"{seed} mishaps"))
-    for thread in (load, *readers):
+    slopes = Slopes(place, crew, seconds)
+    for thread in (load, slopes, *readers):
         thread.start()
     mishaps.go_on(time.monotonic() + seconds)
     mishaps.insist()
     mishaps.heal()
     load.stop()
+    slopes.stop()
     began = time.monotonic()
     wait_until_read(place, lambda: crew.fill_up(LEAST_WORKERS))
     _say(f"{load.sent} events sent; all applied {time.monotonic() - began:.1f} s after the last mishap")
+    _say(told(slopes.looks))
     for reader in readers:
         reader.stop()
     crew.dismiss()
