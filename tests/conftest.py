@@ -16,6 +16,7 @@ pytest_plugins = (
     "tests.support.browser",
     "tests.support.toxiproxy",
     "tests.support.stream",
+    "tests.support.wall_clock",
     "tests.support.bench",
     "tests.support.retail",
     "tests.support.header",

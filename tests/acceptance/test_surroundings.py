@@ -1,7 +1,7 @@
-"""What a process finds around it changes while it runs: where a name leads."""
+"""What a process finds around it changes while it runs: the wall clock, and where a name leads."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,8 +14,9 @@ from tests.support.local_postgres import LocalPostgres
 from tests.support.postgres import Database, Databases, migrate
 from tests.support.processes import is_root
 from tests.support.program import Program
-from tests.support.stream import INVENTORY, Stream
+from tests.support.stream import HIGH_WRITE_INVENTORY, INVENTORY, Stream
 from tests.support.waiting import wait_until
+from tests.support.wall_clock import WallClock
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,36 @@ def counted(stream: Stream) -> object:
         return connection.execute(
             "SELECT count(*)::int, array_agg(DISTINCT period), sum(quantity) FROM accum.inventory_journal"
         ).fetchone()
+
+
+@pytest.mark.scenario("W7")
+def test_the_wall_clock_jumps(stream: Stream, wall_clock: WallClock) -> None:
+    """Back, forward, and beyond what fits into 32 bits: nothing stalls, and periods are what the events say."""
+    stream.declare(HIGH_WRITE_INVENTORY)
+    env = {**stream.env, **wall_clock.env}
+    worker, compactor = stream.start("run", env=env), stream.start("compact", env=env)
+    stream.workers = [worker, compactor]
+    worker.wait_for_log(event="partitions assigned")
+    hour, years = timedelta(hours=1), timedelta(days=20 * 365)
+    for number, ahead in enumerate((timedelta(0), -hour, timedelta(days=1), years, -hour, years)):
+        wall_clock.set(ahead)
+        stream.produce_keyed(records(50 * number, 50))
+        wait_until(lambda: stream.read() == stream.end(), TIMEOUT_S, f"everything is read, {ahead} off")
+    wait_until(lambda: pending(stream) == 0, TIMEOUT_S, "all deltas are folded")
+    stream.stop()
+    (stopped,) = worker.logged(event="stopped")
+    assert int(stopped["timestamp"][:4]) > 2038, "the clock did not jump: this run shows nothing"
+    assert (stopped["events"], stopped["retries"], stopped["fenced"]) == (300, 0, 0)
+    assert len(worker.logged(event="partitions assigned", logger="ingest.kafka.rebalance")) == 1
+    assert counted(stream) == (300, [datetime(2026, 4, 18, 10, tzinfo=UTC)], 300 * 100)
+    stream.run("verify").check()
+
+
+def pending(stream: Stream) -> int:
+    """Deltas that nobody has folded yet."""
+    with stream.database.connect() as connection:
+        row = connection.execute("SELECT count(*) FROM accum.inventory_balance_cache_delta").fetchone()
+    return int(row[0]) if row else 0
 
 
 @pytest.fixture

@@ -140,7 +140,6 @@ ROWS: Final = {
 
 # Why a row has no test; one that gets a test goes from here.
 WITHOUT_TEST: Final = {
-    "W7": "no code reads the wall clock to decide anything; nothing jumps it",
     "W12": "there are no tenants",
     "X12": "there are no ledger registers",
     "S4": "there are no tenants",
