@@ -51,12 +51,27 @@ def environment(dsn: str, broker: str) -> dict[str, str]:
 def test_no_output_has_a_secret(database: Database, command: str) -> None:
     """PostgreSQL refuses the role, or nobody answers; Kafka is away in either case."""
     (port,) = free_ports(1)
-    away = f"postgresql://shop:{CANARY}@127.0.0.1:{port}/shop?application_name=x"
+    away = nobody_answers(port)
     unknown = make_conninfo(database.dsn, user="nobody_at_all", password=CANARY)
-    dsn = away if command in {"run", "status", "migrate"} else unknown
+    dsn = away if command in {"status", "migrate"} else unknown
     done = run_tallystream(*command.split(), env=environment(dsn, f"127.0.0.1:{port}"), timeout_s=60)
     assert CANARY not in done.out + done.err
     assert "Traceback" not in done.err
+
+
+def nobody_answers(port: int) -> str:
+    """The DSN of a server that is away, with a secret in it."""
+    return f"postgresql://shop:{CANARY}@127.0.0.1:{port}/shop?application_name=x"
+
+
+@pytest.mark.scenario("S9")
+def test_a_worker_that_waits_tells_no_secret(program: Callable[..., Program]) -> None:
+    """It says why it waits, again and again."""
+    (port,) = free_ports(1)
+    worker = program("run", env=environment(nobody_answers(port), f"127.0.0.1:{port}"))
+    worker.wait_for_log(event="PostgreSQL is not available, waiting", count=3)
+    assert worker.terminate() == 0
+    assert CANARY not in "\n".join(worker.lines)
 
 
 @pytest.mark.scenario("S9")
