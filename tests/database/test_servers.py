@@ -14,7 +14,7 @@ from ingest.errors import OperatorError, TransientError
 from tests.support.local_postgres import LocalPostgres
 from tests.support.pipeline import TOPIC, Pipeline, line, movement, repost, unpost
 from tests.support.postgres import PASSWORD, Database, Databases, migrate
-from tests.support.program import run_tallystream
+from tests.support.program import Program, run_tallystream
 from tests.support.waiting import wait_until
 
 # Everything that could differ between a database in which something failed and one in which nothing ever did.
@@ -81,7 +81,9 @@ def environment(dsn: str) -> dict[str, str]:
 
 
 @pytest.mark.scenario("P8", "P9", "P10")
-def test_a_primary_is_replaced_by_a_standby_that_lacks_its_last_commits(servers: Callable[..., LocalPostgres]) -> None:
+def test_a_primary_is_replaced_by_a_standby_that_lacks_its_last_commits(
+    servers: Callable[..., LocalPostgres], program: Callable[..., Program]
+) -> None:
     """Nobody writes to a standby or to a primary that was replaced; what the new one lacks is applied again."""
     primary = servers()
     database = Databases(primary.dsn).create()
@@ -96,7 +98,10 @@ def test_a_primary_is_replaced_by_a_standby_that_lacks_its_last_commits(servers:
     # A standby alone: refused before anything is asked of it.
     with pytest.raises(TransientError, match="read-only"):
         pipeline.store(dsn=on(standby, database).dsn).claim(pipeline.bounds())
-    assert "session is read-only" in run_tallystream("run", env=environment(on(standby, database).dsn)).check(2).err
+    worker = program("run", env=environment(on(standby, database).dsn))
+    waiting = worker.wait_for_log(event="PostgreSQL is not available, waiting", count=2)
+    assert "session is read-only" in waiting["error"]
+    assert worker.terminate() == 0
     # Both by name, the standby first: whichever takes writes. What comes now the standby never gets.
     consumer.store = pipeline.store(dsn=on_either(standby, primary, database))
     consumer.claim()
