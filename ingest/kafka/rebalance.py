@@ -134,8 +134,13 @@ class Assignment:
         offsets = {(p.topic, p.partition): p.offset for p in starts}
         self.next_offsets |= offsets
         self.committed |= offsets
-        if self.paused and starts:
+        if not starts:
+            return
+        if self.paused:
             consumer.pause(starts)
+        else:
+            # The client remembers a pause for a partition that was taken away during it.
+            consumer.resume(starts)
 
     def _leave(self, consumer: ck.Consumer, partitions: list[ck.TopicPartition], *, lost: bool) -> None:
         leaving = {(p.topic, p.partition) for p in partitions}

@@ -391,6 +391,23 @@ def test_what_is_assigned_during_a_pause_is_paused(kafka: Broker, kafka_topic: M
     member.read_until(lambda: len(member.messages) == 10)
 
 
+def test_what_was_taken_away_during_a_pause_is_read_when_it_comes_again(
+    kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
+) -> None:
+    """The client remembers a pause for a partition that it gave up meanwhile; the pause ended with it."""
+    topic = kafka_topic(partitions=2)
+    _produce(kafka, topic, 200)
+    member = members(kafka.bootstrap_servers, [topic], protocol=protocol).start()
+    member.read_until(lambda: member.messages)
+    member.source.pause()
+    member.drop()
+    member.source.rejoin()
+    member.source.resume()
+    member.messages.clear()
+    starts = dict(member.positions.next_offsets)
+    member.read_until(lambda: len(member.messages) >= 200 - sum(starts.values()))
+
+
 def test_joining_anew_reads_from_the_positions(
     kafka: Broker, kafka_topic: MakeTopic, members: MakeMember, protocol: Protocol
 ) -> None:

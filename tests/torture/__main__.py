@@ -27,6 +27,7 @@ from tests.torture.stage import Stage, stage
 from tests.torture.verdict import Verdict, judge, wait_until_read
 
 DRAIN_TIMEOUT_S = 120
+LINES = 200
 
 
 def main() -> int:
@@ -41,7 +42,14 @@ def main() -> int:
     seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
     _say(f"torture: seed {seed}, {arguments.seconds:.0f} s; to do it again: make torture SEED={seed}")
     with stage() as place, closing(Crew(place, random.Random(f"{seed} crew"))) as crew:
-        return _torture(place, crew, seed, arguments.seconds, arguments.per_second)
+        try:
+            return _torture(place, crew, seed, arguments.seconds, arguments.per_second)
+        except TimeoutError:
+            # Whoever stands still has said why, or what it did last.
+            for member in crew.everybody:
+                if member.program.code is None:
+                    _say(f"\n{member.program!r}, the end of its log:\n{member.program.tail(LINES)}")
+            raise
 
 
 def _torture(place: Stage, crew: Crew, seed: int, seconds: float, per_second: int) -> int:
