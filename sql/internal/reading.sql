@@ -37,10 +37,7 @@ BEGIN
     WHERE p_filter ? (d ->> 'name');
     IF p_filter ?& (SELECT array_agg(d ->> 'name') FROM jsonb_array_elements(p_register.dimensions) AS d) THEN
         -- Every dimension is given, so this is one cell and its key finds it.
-        conditions := conditions || ' AND t.dim_hash = hash_record_extended(ROW('
-            || (SELECT string_agg(_key_part(d.value ->> 'type', _filter_value(d.value, p_register.time_zone)), ', ' ORDER BY d.ordinality)
-                FROM jsonb_array_elements(p_register.dimensions) WITH ORDINALITY AS d)
-            || '), 0)';
+        conditions := conditions || ' AND t.dim_hash = ' || _given_cell_key(p_register, '$1');
     END IF;
     RETURN coalesce(conditions, 'true');
 END

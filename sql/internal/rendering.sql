@@ -120,7 +120,16 @@ BEGIN
         'delta_attributes', _column_list(d, '{c} {type}') || ', ' || _column_list(r, '{c} {sum}'),
         'required_keys', _text_array('{period}' || _names(d)),
         'known_keys', _text_array('{recorder,period}' || _names(d || r)),
-        'element_checks', _element_checks(p_register)
+        'element_checks', _element_checks(p_register),
+        'sums_as_json', _sums_as_json(p_register, '[]'),
+        'is_plainly_one_cell', _is_plainly_one_cell(p_register),
+        'given_cell_key', _given_cell_key(p_register, '_given'),
+        'is_given_cell', (
+            SELECT string_agg(format('t.%I IS NOT DISTINCT FROM %s', c.value ->> 'name',
+                replace(_filter_value(c.value, p_register.time_zone), '$1', '_given')), ' AND ' ORDER BY c.ordinality)
+            FROM jsonb_array_elements(d) WITH ORDINALITY AS c
+        ),
+        'keeps_days', (_grains(p_register))[1] = 'day'
     );
     FOREACH suffix IN ARRAY ARRAY[
         'movements', 'recorders', 'recorder_events', 'opening', 'delta', 'pending_folds', 'balance_cache', 'totals_day', 'totals_month',
