@@ -76,7 +76,14 @@ class Mishaps:
                     break
                 self.done[mishap.__name__.replace("_", " ")] += 1
                 mishap()
-                self._pause(1.0)
+                self._await(seen)
+
+    def _await(self, seen: Callable[[], int]) -> None:
+        """A while for it to show; on a busy machine a process takes seconds to start."""
+        for _ in range(12):
+            self._pause(0.25)
+            if seen():
+                return
 
     def heal(self) -> None:
         """Everybody is awake and has what he needs."""
