@@ -14,14 +14,14 @@ from tests.support.waiting import wait_until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 MEGABYTE = 1024 * 1024
-EVENTS, LINES = 48, 4_000
+EVENTS, LINES = 48, 8_000
 # For a batch of few events, and far below what one needs of the size that is set, which is all that there are.
-ROOM = 52 * MEGABYTE
+ROOM = 46 * MEGABYTE
 MOST_LIVES = 20
 
 
 def events() -> list[bytes]:
-    """Documents of some 400 kB each."""
+    """Documents of some 700 kB each."""
     return [
         json.dumps(
             {
@@ -53,6 +53,8 @@ def test_a_worker_without_the_memory_for_its_batches(stream: Stream) -> None:
         "TALLYSTREAM_BATCH_MAX_MOVEMENTS": "1000000",
         "TALLYSTREAM_BATCH_MAX_EVENTS": "32",
         "TALLYSTREAM_BATCH_GROWTH": "1",
+        "TALLYSTREAM_BATCH_MAX_BYTES": str(64 * MEGABYTE),
+        "TALLYSTREAM_LANES": "1",
         "TALLYSTREAM_FLUSH_AFTER_MS": "2000",
         "TALLYSTREAM_KAFKA_OPTIONS": '{"queued.max.messages.kbytes": 2048, "fetch.message.max.bytes": 1000000}',
         "TALLYSTREAM_POLL_MAX_MESSAGES": "32",

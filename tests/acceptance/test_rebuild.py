@@ -134,8 +134,8 @@ def test_a_damaged_register_is_rebuilt_while_the_stream_runs(stream: Stream, rng
     stream.run("verify", INVENTORY).check(1)
     with reading(stream) as seen:
         feeding = Feeding(stream, records)
+        wait_until(lambda: feeding.sent > 1, WAIT_S, "the stream flows")
         done = rebuilt(stream.run("rebuild", INVENTORY, "--from-topic", "--json").check())
-        assert feeding.sent > 1, "the stream was at rest: this run shows nothing"
         feeding.finish()
     assert done["exchanged"]
     assert min(count for count, *_ in seen) > ENOUGH * seen[0][0]
