@@ -124,11 +124,7 @@ BEGIN
         'sums_as_json', _sums_as_json(p_register, '[]'),
         'is_plainly_one_cell', _is_plainly_one_cell(p_register),
         'given_cell_key', _given_cell_key(p_register, '_given'),
-        'is_given_cell', (
-            SELECT string_agg(format('t.%I IS NOT DISTINCT FROM %s', c.value ->> 'name',
-                replace(_filter_value(c.value, p_register.time_zone), '$1', '_given')), ' AND ' ORDER BY c.ordinality)
-            FROM jsonb_array_elements(d) WITH ORDINALITY AS c
-        ),
+        'is_given_cell', _is_given_cell(p_register),
         'keeps_days', (_grains(p_register))[1] = 'day'
     );
     FOREACH suffix IN ARRAY ARRAY[

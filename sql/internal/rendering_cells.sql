@@ -8,6 +8,16 @@ RETURN (
 );
 COMMENT ON FUNCTION _given_cell_key(_registers, text) IS 'The expression of the key of the cell that an object with all dimensions gives.';
 
+CREATE OR REPLACE FUNCTION _is_given_cell(p_register _registers) RETURNS text LANGUAGE sql STABLE
+RETURN (
+    SELECT string_agg(
+        format('t.%I IS NOT DISTINCT FROM %s', d.value ->> 'name', replace(_filter_value(d.value, p_register.time_zone), '$1', '_given')),
+        ' AND ' ORDER BY d.ordinality
+    )
+    FROM jsonb_array_elements(p_register.dimensions) WITH ORDINALITY AS d
+);
+COMMENT ON FUNCTION _is_given_cell(_registers) IS 'The condition on a row t that it is of the cell that _given gives: two cells may have one key.';
+
 CREATE OR REPLACE FUNCTION _is_plainly(p_name text, p_type text) RETURNS text LANGUAGE sql IMMUTABLE
 -- Coarse, and never wrong: what these let through can be read as its type, and no error is missed.
 RETURN CASE

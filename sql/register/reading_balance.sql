@@ -7,8 +7,8 @@ DECLARE
     _month date;
     _year date;
 BEGIN
-    -- One whole cell, plainly written: statements whose plans are kept take a fifth of what the general ones take, which are put
-    -- together and planned anew with each call. Whatever needs a second look is left to those.
+    -- One whole cell, plainly written: statements whose plans are kept take a quarter of what the general ones take, which are
+    -- put together and planned anew with each call (0.07 ms for 0.31, the round trip included). Whatever needs a second look is left to those.
     IF (CASE WHEN jsonb_typeof(_given) = 'object' THEN {is_plainly_one_cell} ELSE false END) THEN
         _key := {given_cell_key};
         IF at_date IS NULL THEN

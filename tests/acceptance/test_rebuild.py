@@ -85,6 +85,9 @@ class Feeding:
             self.sent += 1
             self._stream.wait_until_read()
 
+    def is_under_way(self) -> bool:
+        return self._thread.is_alive()
+
     def finish(self) -> None:
         self._enough.set()
         self._thread.join()
@@ -135,7 +138,9 @@ def test_a_damaged_register_is_rebuilt_while_the_stream_runs(stream: Stream, rng
     with reading(stream) as seen:
         feeding = Feeding(stream, records)
         wait_until(lambda: feeding.sent > 1, WAIT_S, "the stream flows")
+        sent = feeding.sent
         done = rebuilt(stream.run("rebuild", INVENTORY, "--from-topic", "--json").check())
+        assert feeding.sent > sent or feeding.is_under_way(), "the stream was at rest: this run shows nothing"
         feeding.finish()
     assert done["exchanged"]
     assert min(count for count, *_ in seen) > ENOUGH * seen[0][0]

@@ -342,7 +342,7 @@ class Run:
         elif fault in DOWN:
             self.bench.server.stop(immediate=fault is Fault.SHUT_DOWN_NOW)
         elif fault is Fault.KILL_BACKEND:
-            os.kill(victim.backend, signal.SIGKILL)
+            self.kill_backend(victim.backend)
         elif fault is Fault.TERMINATE:
             with self.database.connect_as_admin() as admin:
                 admin.execute("SELECT pg_terminate_backend(%s, 10000)", [victim.backend])
@@ -353,6 +353,20 @@ class Run:
             assert start(self.job()).end() == 0, self.said()
         elif fault is Fault.REVOKE:
             others.append(start(self.job()))
+
+    def kill_backend(self, pid: int) -> None:
+        """kill -9; until the server notices, and ends all sessions, it answers as if nothing had happened."""
+        with self.database.connect_as_admin() as witness:
+
+            def is_ended() -> bool:
+                try:
+                    witness.execute("SELECT 1")
+                except psycopg.OperationalError:
+                    return True
+                return False
+
+            os.kill(pid, signal.SIGKILL)
+            wait_until(is_ended, END_TIMEOUT_S, "the server notices that a backend was killed")
 
     def judge(self, code: int | None) -> None:
         """What the process may make of it: passing failures are survived, by whatever can try again."""

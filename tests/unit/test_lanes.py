@@ -6,24 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import Batch, BatchLimits
+from ingest.domain.batches import Batch
 from ingest.domain.lanes import Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, TopicPartition
 from ingest.errors import TooLargeError, TransientError
 from ingest.wiring.parts import Threads
-from ingest.worker import Worker, WorkerLimits
+from ingest.worker import Worker
+from tests.support.bench import QUICK
 from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails, loses_reply, partition, waits_for
 from tests.support.waiting import wait_until
 
 RECORDS = 12
-LIMITS = WorkerLimits(
-    batch=BatchLimits(max_events=3, max_age_ms=0, growth=1),
-    poll_timeout_ms=1,
-    stall_after_ms=1,
-    revoke_budget_ms=5_000,
-    stop_budget_ms=5_000,
-)
 
 
 class TwoLanes:
@@ -36,7 +30,7 @@ class TwoLanes:
             partition(n): [Message("t", n, offset, 1, None, b"sales") for offset in range(RECORDS)] for n in range(4)
         }
         self.source = FakeSource(log, until=lambda: len(self.first.applied) >= 4 * RECORDS)
-        stores, limits = [self.first, self.second], replace(LIMITS, poll_max_messages=at_once)
+        stores, limits = [self.first, self.second], replace(QUICK, poll_max_messages=at_once)
         self.worker = Worker(self.source, stores, decode, FakeClock(), limits, Threads())
         self.source.stop = self.worker.stop
         self.gates: list[threading.Event] = []
@@ -188,7 +182,7 @@ def test_stopping_waits_for_all_lanes(two: TwoLanes) -> None:
 def lanes(count: int) -> Lanes:
     """Lanes of one server."""
     store = FakeStore()
-    return Lanes([store, *(store.session() for _ in range(count - 1))], LIMITS.batch)
+    return Lanes([store, *(store.session() for _ in range(count - 1))], QUICK.batch)
 
 
 def claim(number: int) -> Claim:
