@@ -46,7 +46,12 @@ def _create(connection: Connection, database: Database, register: str, hours: It
     try:
         with connection.transaction():
             connection.execute(database.compose("limit_waiting"), database.limits)
-            connection.execute(database.compose("ensure_partitions"), {"register": register, "instants": instants})
+            parameters = {"register": register, "instants": instants}
+            created = connection.execute(database.compose("ensure_partitions"), parameters).fetchone()
+        if created and created[0]:
+            with connection.transaction():
+                connection.execute(database.compose("limit_waiting"), database.limits)
+                connection.execute(database.compose("announce_partitions"), {"register": register})
     except psycopg.Error as error:
         if error.sqlstate == _NO_SUCH_REGISTER:
             message = f"register {register} was dropped after this batch was decoded"

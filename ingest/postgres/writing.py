@@ -148,13 +148,15 @@ class Writer:
         filled = [(name, first, last) for name, first, last in cleared if first is not None and last is not None]
         if not filled:
             return
-        self._execute(
-            "delete_movements",
-            plan.register,
-            recorders=[recorder for recorder, _, _ in filled],
-            first_period=min(first for _, first, _ in filled),
-            last_period=max(last for _, _, last in filled),
-        )
+        with self.connection.pipeline():
+            self.connection.execute(self.database.compose("see_partitions"), {"register": plan.register})
+            self._execute(
+                "delete_movements",
+                plan.register,
+                recorders=[recorder for recorder, _, _ in filled],
+                first_period=min(first for _, first, _ in filled),
+                last_period=max(last for _, _, last in filled),
+            )
         if not plan.events:
             # The cells of this register must be locked before those of the next, so nothing may wait for the commit.
             self.connection.execute(self.database.compose("fold_now"))

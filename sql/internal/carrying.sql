@@ -26,6 +26,7 @@ DECLARE
     shadow _registers := _register(begun.shadow);
     hours timestamptz[];
 BEGIN
+    PERFORM _see_partitions(p_register), _see_partitions(begun.shadow);
     PERFORM _check_origins(register, begun);
     EXECUTE format('SELECT count(*) FROM %I AS m WHERE m.position_id IS NULL', p_register || '_movements') INTO by_sql;
     EXECUTE _surplus_statement(register, shadow, p_drop);

@@ -74,14 +74,14 @@ CREATE OR REPLACE FUNCTION _is_keyed(p_register _registers) RETURNS text LANGUAG
 $$;
 COMMENT ON FUNCTION _is_keyed(_registers) IS 'The condition that a row t of a derived table stands under the key of its cell.';
 
-CREATE OR REPLACE FUNCTION _rows_of_snapshot(p_query text) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION _differing_rows(p_query text, p_register text, p_dim_hash bigint) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    RETURN QUERY EXECUTE p_query;
+    RETURN QUERY EXECUTE replace(p_query, '{days}', _day_sums(_register(p_register), p_dim_hash));
 END
 $$;
-COMMENT ON FUNCTION _rows_of_snapshot(text) IS
-'Runs a query that is planned after its snapshot was taken. PostgreSQL does it the other way round, and does not see rows that are '
-'committed in between to a partition that is new as well; what is folded of them it sees.';
+COMMENT ON FUNCTION _differing_rows(text, text, bigint) IS
+'Runs a query on the sums per day that is put together after its snapshot was taken. PostgreSQL plans first, and does not see rows '
+'that are committed in between to a partition that is new as well; what is folded of them it sees.';
 
 CREATE OR REPLACE FUNCTION _correction(p_register _registers, p_grain text, p_dim_hash bigint) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -95,19 +95,19 @@ BEGIN
         $statement$
         INSERT INTO %9$I AS t (%6$s, %13$s, %14$s %15$s)
         SELECT %6$s, %13$s, %14$s %16$s
-        FROM _rows_of_snapshot($query$
+        FROM _differing_rows($query$
             WITH expected AS (
-                SELECT d.dim_hash%1$s, %2$s, %3$s FROM (%4$s) AS d GROUP BY d.dim_hash%5$s, %2$s
+                SELECT d.dim_hash%1$s, %2$s, %3$s FROM ({days}) AS d GROUP BY d.dim_hash%5$s, %2$s
             )
             SELECT %6$s, %7$s, %8$s FROM expected AS e FULL JOIN (SELECT * FROM %9$I AS t WHERE %10$s) AS t USING (%6$s)
             WHERE %11$s OR (e.dim_hash = t.dim_hash AND (%12$s))
-        $query$) AS corrections (%20$s)
+        $query$, %21$L, %4$L) AS corrections (%20$s)
         ORDER BY %6$s
         ON CONFLICT (%6$s) DO UPDATE SET %17$s, %18$s %19$s
         $statement$,
         CASE WHEN is_balance THEN '' ELSE format(', date_trunc(%L, d.day::timestamp)::date AS period', p_grain) END,
         _column_list(p_register.dimensions, 'd.{c}'), _column_list(p_register.resources, 'sum(d.{c}) AS {c}'),
-        _day_sums(p_register, p_dim_hash), CASE WHEN is_balance THEN '' ELSE ', 2' END,
+        p_dim_hash, CASE WHEN is_balance THEN '' ELSE ', 2' END,
         key, _column_list(p_register.dimensions, '(CASE WHEN e.dim_hash IS NULL THEN t.{c} ELSE e.{c} END)::{type} AS {c}'),
         _column_list(p_register.resources, '(coalesce(e.{c}, 0) - coalesce(t.{c}, 0))::{sum} AS {c}'),
         _derived_table(p_register, p_grain),
@@ -121,7 +121,8 @@ BEGIN
         concat_ws(
             ', ', 'dim_hash bigint', CASE WHEN NOT is_balance THEN 'period date' END,
             _column_list(p_register.dimensions, '{c} {type}'), _column_list(p_register.resources, '{c} {sum}')
-        )
+        ),
+        p_register.name
     );
 END
 $$;
@@ -130,10 +131,10 @@ COMMENT ON FUNCTION _correction(_registers, text, bigint) IS
 
 CREATE OR REPLACE FUNCTION _day_sums(p_register _registers, p_dim_hash bigint) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format(
-        'SELECT m.dim_hash, (m.period AT TIME ZONE %1$L)::date AS day, %2$s, %3$s FROM %4$I AS m WHERE %5$s GROUP BY m.dim_hash, day, %2$s '
+        'SELECT m.dim_hash, (m.period AT TIME ZONE %1$L)::date AS day, %2$s, %3$s FROM (%4$s) AS m WHERE %5$s GROUP BY m.dim_hash, day, %2$s '
         'UNION ALL SELECT m.dim_hash, m.period, %2$s, %6$s FROM %7$I AS m WHERE %5$s',
         p_register.time_zone, _column_list(p_register.dimensions, 'm.{c}'),
-        _column_list(p_register.resources, 'sum(m.{c}{exact})::{sum} AS {c}'), p_register.name || '_movements',
+        _column_list(p_register.resources, 'sum(m.{c}{exact})::{sum} AS {c}'), _all_movements(p_register),
         CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END,
         _column_list(p_register.resources, 'm.{c}'), p_register.name || '_opening'
     ) || CASE WHEN _has_deltas(p_register) THEN format(

@@ -159,3 +159,50 @@ LANGUAGE sql STABLE SET search_path FROM CURRENT SET datestyle = 'ISO, YMD' SET 
     ORDER BY 1
 $$;
 COMMENT ON FUNCTION _partition_bounds(text) IS 'From when and before when the partitions of a register''s movements reach.';
+
+CREATE OR REPLACE FUNCTION _see_partitions(p_register text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    parent regclass := quote_ident(p_register || '_movements');
+    known text := format('tallystream.partitions_of_%s', parent::oid);
+    there text;
+BEGIN
+    SELECT coalesce(hash_array_extended(array_agg(i.inhrelid ORDER BY i.inhrelid), 0)::text, '') INTO there
+    FROM pg_inherits AS i WHERE i.inhparent = parent;
+    IF current_setting(known, true) IS DISTINCT FROM there THEN
+        BEGIN
+            -- A change of the table, and be it undone, makes this session forget what it knows of it. This one waits for no lock.
+            EXECUTE format('GRANT SELECT ON %s TO CURRENT_USER', parent);
+            RAISE SQLSTATE 'UNDO0';
+        EXCEPTION
+            WHEN SQLSTATE 'UNDO0' THEN
+                PERFORM set_config(known, there, false);
+        END;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _see_partitions(text) IS
+'Has this session see all partitions of movements. One that looks them up at the moment in which another session attaches one may not '
+'see that one until the next is attached (PostgreSQL 15 to 18): a deletion would leave its movements.';
+
+CREATE OR REPLACE FUNCTION _announce_partitions(p_register text) RETURNS void LANGUAGE plpgsql
+SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE ONLY %I ALTER COLUMN recorder SET STATISTICS -1', (_register(p_register)).name || '_movements');
+END
+$$;
+COMMENT ON FUNCTION _announce_partitions(text) IS
+'Changes nothing, and has all sessions look the partitions of movements up again. For a transaction after the one that attached some: '
+'no session that reads goes on without them.';
+
+CREATE OR REPLACE FUNCTION _all_movements(p_register _registers) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(string_agg(format('SELECT %s FROM %s', s.columns, i.inhrelid::regclass), ' UNION ALL ' ORDER BY i.inhrelid) FILTER (WHERE i.inhrelid > 0),
+        format('SELECT %s FROM %I', s.columns, p_register.name || '_movements'))
+    FROM (
+        SELECT format('dim_hash, period, %s, %s', _column_list(p_register.dimensions, '{c}'), _column_list(p_register.resources, '{c}'))
+    ) AS s (columns)
+    LEFT JOIN pg_inherits AS i ON i.inhparent = to_regclass(quote_ident(p_register.name || '_movements'))
+    GROUP BY s.columns
+$$;
+COMMENT ON FUNCTION _all_movements(_registers) IS
+'The statement that reads the movements of the partitions that the caller''s snapshot has; asked for the table, a session may miss new ones.';

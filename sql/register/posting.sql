@@ -78,6 +78,7 @@ BEGIN
     IF state.first_period IS NULL THEN
         RETURN 0;
     END IF;
+    PERFORM _see_partitions({register_literal});
     UPDATE {recorders} AS r SET first_period = NULL, last_period = NULL WHERE r.recorder = state.recorder;
     DELETE FROM {movements} AS m
     WHERE m.recorder = state.recorder AND m.period BETWEEN state.first_period AND state.last_period;

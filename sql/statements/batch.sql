@@ -72,6 +72,10 @@ SET CONSTRAINTS {schema}.fold_at_commit IMMEDIATE;
 -- Let the deletions of the next register wait for its insertions again.
 SET CONSTRAINTS {schema}.fold_at_commit DEFERRED;
 
+-- name: see_partitions
+-- Have this session see all partitions; one that misses a new one would leave the movements that are in it.
+SELECT {schema}._see_partitions(%(register)s);
+
 -- name: delete_movements
 -- Remove the movements of recorders that are unposted or reposted, within the periods that they can have.
 DELETE FROM {movements} AS m
@@ -141,3 +145,7 @@ COPY {movements} ({columns}, period, recorder, position_id, event_offset, batch_
 -- name: ensure_partitions
 -- Create the partitions that hold these instants.
 SELECT {schema}._ensure_partitions_at(%(register)s, %(instants)s::timestamptz[]);
+
+-- name: announce_partitions
+-- Have all sessions look for partitions again, once new ones are committed.
+SELECT {schema}._announce_partitions(%(register)s);

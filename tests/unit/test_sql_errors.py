@@ -41,15 +41,17 @@ def test_every_failure_has_code_message_and_hint(path: Path) -> None:
 
 
 def test_nothing_else_raises() -> None:
-    """RAISE is for `_fail`, for the guard that may not call it, and for what was caught and is none of ours."""
+    """RAISE is for `_fail`, for the guard that may not call it, to undo on purpose, and for what is none of ours."""
     texts = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in SQL_FILES}
     found = {name: [" ".join(raised.split()) for raised in RAISE.findall(text)] for name, text in texts.items()}
     assert {name: len(raised) for name, raised in found.items() if raised} == {
         "sql/internal/errors.sql": 2,
         "sql/internal/guards.sql": 1,
+        "sql/internal/partitions.sql": 1,
         "sql/register/posting.sql": 2,
     }
     assert "ERRCODE = 'TS020', MESSAGE = format(" in found["sql/internal/guards.sql"][0]
+    assert found["sql/internal/partitions.sql"] == ["RAISE SQLSTATE 'UNDO0';"]
     assert set(found["sql/register/posting.sql"]) == {"RAISE;"}
 
 
