@@ -72,8 +72,8 @@ class Slopes(threading.Thread):
 def told(looks: Sequence[Look]) -> str:
     """The slopes of all but the first third, in one line."""
     late = looks[len(looks) // 3 :]
-    if len(late) < 3:
-        return "slopes: too few looks for any"
+    if len({look.read for look in late}) < 3:
+        return "slopes: too few looks at too little for any"
     hours = [look.at_s / HOUR_S for look in late]
     memory, lag = (
         linear_regression(hours, values).slope for values in ([x.largest_mb for x in late], [x.lag for x in late])
