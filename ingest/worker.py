@@ -313,7 +313,7 @@ class Worker:
         for topic_partition, error in claims.stopped:
             _log.error("partition stopped", topic_partition=str(topic_partition), error=str(error))
         self.progress.claim(claims, self._clock.now())
-        self._lanes.claim(claims.taken)
+        self._lanes.claim(claims.taken, {each.topic_partition.topic: each.partitions for each in bounds})
         self._claimed |= {claim.topic_partition: claim.next_offset for claim in claims.taken if claim.next_offset}
         _log.info("partitions assigned", positions={str(c.topic_partition): c.next_offset for c in claims.taken})
         return claims.taken
@@ -323,6 +323,7 @@ class Worker:
         self._lanes.release(partitions)
         if not lost:
             self._finish_in_flight(self._limits.revoke_budget_ms)
+        self._lanes.gather(self._clock.now())
         self.progress.release(partitions)
         _log.info("partitions lost" if lost else "partitions revoked", partitions=[str(p) for p in partitions])
 

@@ -4,7 +4,7 @@ The builder decides by its own clock-free rules when a batch is due (rows, event
 expected position from message offsets, because offsets have gaps (compaction, transaction markers).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -95,6 +95,11 @@ class BatchBuilder:
         """The claimed partitions, each with the offset up to which batches were taken."""
         return {claim.topic_partition: claim for claim in self._claims.values()}
 
+    @property
+    def opened_at(self) -> float:
+        """When the first of the events that wait was taken; seconds of the same clock."""
+        return self._opened_at
+
     def claim(self, claims: Iterable[Claim]) -> None:
         """Begin to accept events of these partitions; what waits of an earlier claim is read again under this one."""
         taken: dict[PartitionKey, Claim] = {claim.topic_partition: claim for claim in claims}
@@ -113,6 +118,12 @@ class BatchBuilder:
             self._next_offsets.pop(topic_partition, None)
             self._timestamps.pop(topic_partition, None)
         self._replace_items(kept)
+
+    def give_up(self) -> tuple[Sequence[Claim], Sequence[Decoded], int]:
+        """Accept no more events; return the claims, the events that wait and the version they were decoded with."""
+        given = list(self._claims.values()), self._items, self._registry_version
+        self.release(list(self._claims))
+        return given
 
     def add(self, items: Iterable[Decoded], registry_version: int, now: float) -> None:
         """Take events in the order in which they were read; `now` is in seconds of any steady clock."""

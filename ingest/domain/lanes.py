@@ -1,7 +1,8 @@
 """Lanes: each commits one batch at a time over a session of its own, so that while one waits the next is at work.
 
 A partition is in one lane for as long as it is ours, so its events are applied in order. To PostgreSQL lanes are what
-several workers are: whatever keeps those from one another's way holds for them.
+several workers are: whatever keeps those from one another's way holds for them. So workers share them: of a topic's
+partitions half, and half of the lanes commit at a time.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,11 +42,6 @@ class Lane:
     in_flight: InFlight | None = None
     failing: bool = False
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether nothing more should be read for it before its commit is through."""
-        return self.in_flight is not None and self.builder.is_full()
-
     def take(self) -> InFlight:
         """Close the batch that waits; it is in flight from here on."""
         self.in_flight = InFlight(self.builder.take(), Future())
@@ -64,6 +60,7 @@ class Lanes:
 
     def __init__(self, stores: Sequence[Store], limits: BatchLimits) -> None:
         self._lanes = [Lane(store, BatchBuilder(limits)) for store in stores]
+        self._partitions_of: dict[str, int] = {}
 
     @property
     def claims(self) -> Mapping[TopicPartition, Claim]:
@@ -82,21 +79,54 @@ class Lanes:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether reading must wait."""
-        return any(lane.is_blocked for lane in self._lanes)
+        """Whether nothing more should be read before a commit is through."""
+        return any(lane.builder.is_full() and (lane.in_flight or not self._room) for lane in self._lanes)
 
     @property
     def is_failing(self) -> bool:
         """Whether a batch fails and is tried again."""
         return any(lane.failing for lane in self._lanes)
 
-    def claim(self, claims: Iterable[Claim]) -> None:
-        """Begin to accept events of these partitions, each in the lane that has the fewest."""
+    def claim(self, claims: Iterable[Claim], partitions_of: Mapping[str, int]) -> None:
+        """Begin to accept events of these partitions, each in the lane that has the fewest.
+
+        Topics come with the number of their partitions, 0 where it is unknown.
+        """
         taken = sorted(claims, key=lambda claim: claim.topic_partition)
-        self.release([claim.topic_partition for claim in taken])
+        where = [claim.topic_partition for claim in taken]
+        self.release(where)
+        self._partitions_of |= partitions_of
+        free_first = sorted(self._lanes, key=lambda lane: (not lane.builder.claims, lane.in_flight is not None))
+        ours = free_first[: self._share({*self.claims, *where})]
         for claim in taken:
-            lane = min(self._lanes, key=lambda lane: (len(lane.builder.claims), lane.in_flight is not None))
+            lane = min(ours, key=lambda lane: (len(lane.builder.claims), lane.in_flight is not None))
             lane.builder.claim([claim])
+
+    def gather(self, now: float) -> None:
+        """Use no more lanes than are this worker's share: fewer, larger batches. A batch in flight has them stay."""
+        share = self._share(self.claims)
+        if self.in_flight:
+            return
+        for lane in self._lanes[share:]:
+            claims, items, version = lane.builder.give_up()
+            if claims:
+                fewest = min(self._lanes[:share], key=lambda lane: len(lane.builder.claims)).builder
+                fewest.claim(claims)
+                fewest.add(items, version, now)
+
+    def _share(self, claimed: Iterable[TopicPartition]) -> int:
+        """How many lanes are this worker's, by its share of the partitions: one at least."""
+        partitions = list(claimed)
+        there = sum(self._partitions_of.get(topic, 0) for topic in {where.topic for where in partitions})
+        most = len(self._lanes)
+        return min(most, max(1, most * len(partitions) // there)) if there else most
+
+    @property
+    def _room(self) -> int:
+        """How many more batches may be committed now."""
+        # What is left of an earlier claim is in nobody's way.
+        busy = sum(lane.in_flight is not None and bool(lane.builder.claims) for lane in self._lanes)
+        return max(0, self._share(self.claims) - busy)
 
     def most_messages(self, limit: int) -> int:
         """How many messages to read at a time: no more than fit into the smallest of the lanes' batches."""
@@ -114,16 +144,18 @@ class Lanes:
             lane.builder.add(items, registry_version, now)
 
     def due(self, now: float) -> list[Lane]:
-        """Lanes that are free and have a batch that is large or old enough."""
-        return [lane for lane in self._lanes if lane.in_flight is None and lane.builder.is_due(now)]
+        """Lanes that may go on now and have a batch that is large or old enough, the oldest first."""
+        due = [lane for lane in self._lanes if lane.in_flight is None and lane.builder.is_due(now)]
+        return sorted(due, key=lambda lane: lane.builder.opened_at)[: self._room]
 
     def waiting(self) -> list[Lane]:
         """Lanes that are free and have any events."""
         return [lane for lane in self._lanes if lane.in_flight is None and len(lane.builder)]
 
     def due_in_s(self, now: float) -> float | None:
-        """Seconds until a lane that is free has a batch that is old enough; None when none has events."""
-        return min((s for lane in self.waiting() if (s := lane.builder.due_in_s(now)) is not None), default=None)
+        """Seconds until a lane that may go on has a batch that is old enough; None when none has events."""
+        waiting = self.waiting() if self._room else []
+        return min((s for lane in waiting if (s := lane.builder.due_in_s(now)) is not None), default=None)
 
     def landed(self) -> Iterable[InFlight]:
         """Batches whose outcome is known, one after another; each frees its lane."""

@@ -30,14 +30,15 @@ class TopicPartition(NamedTuple):
 class LogBounds:
     """What the broker has of a partition: the offsets `low` to `high - 1`.
 
-    `topic_id` tells a topic from another one created later under the same name. It is `None`
-    where the broker cannot tell.
+    `topic_id` tells a topic from another one created later under the same name, `partitions` is how many the topic has.
+    They are `None` and 0 where the broker cannot tell.
     """
 
     topic_partition: TopicPartition
     topic_id: str | None
     low: int
     high: int
+    partitions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,19 +75,23 @@ class BoundsReader:
 
 
 def _bounds(admin: AdminClient, partitions: Sequence[TopicPartition], deadline: "_Deadline") -> list[LogBounds]:
-    ids = _topic_ids(admin, sorted({tp.topic for tp in partitions}), deadline)
-    known = [tp for tp in partitions if tp.topic in ids]
+    topics = _topics(admin, sorted({tp.topic for tp in partitions}), deadline)
+    known = [tp for tp in partitions if tp.topic in topics]
     lows = _offsets(admin, known, OffsetSpec.earliest(), deadline)  # type: ignore[no-untyped-call]
     highs = _offsets(admin, known, OffsetSpec.latest(), deadline)  # type: ignore[no-untyped-call]
-    return [LogBounds(tp, ids[tp.topic], lows[tp], highs[tp]) for tp in partitions if tp in lows and tp in highs]
+    return [
+        LogBounds(tp, topics[tp.topic][0], lows[tp], highs[tp], topics[tp.topic][1])
+        for tp in partitions
+        if tp in lows and tp in highs
+    ]
 
 
-def _topic_ids(admin: AdminClient, topics: Sequence[str], deadline: "_Deadline") -> Mapping[str, str | None]:
-    """Return the ids by topic: none is known to a cluster without a controller, which is a simulated one."""
+def _topics(admin: AdminClient, topics: Sequence[str], deadline: "_Deadline") -> Mapping[str, tuple[str | None, int]]:
+    """Return id and number of partitions by topic: no cluster without a controller tells, which is a simulated one."""
     try:
         cluster = admin.list_topics(timeout=deadline.left())
         if cluster.controller_id not in cluster.brokers:
-            return dict.fromkeys(topics)
+            return dict.fromkeys(topics, (None, 0))
     except ck.KafkaException as error:
         log.warning("the broker does not answer", reason=_reason(error))
         return {}
@@ -95,7 +99,10 @@ def _topic_ids(admin: AdminClient, topics: Sequence[str], deadline: "_Deadline")
     def ask(missing: Sequence[str], left: float) -> Answers[str]:
         return admin.describe_topics(ck.TopicCollection(list(missing)), request_timeout=left)
 
-    return {topic: _as_kafka_prints(answer.topic_id) for topic, answer in _ask(topics, ask, deadline).items()}
+    return {
+        topic: (_as_kafka_prints(answer.topic_id), len(answer.partitions))
+        for topic, answer in _ask(topics, ask, deadline).items()
+    }
 
 
 def _offsets(

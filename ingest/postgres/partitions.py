@@ -4,10 +4,11 @@ Creating one is a short transaction of its own, so no batch ever waits with lock
 Which partition holds an instant is PostgreSQL's to say: its time zones decide where a period is stored.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 import psycopg
 
@@ -17,26 +18,47 @@ from ingest.errors import RegistryChangedError
 from ingest.postgres.connections import Connection, Database
 
 _LAST_INSTANT: Final = timedelta(hours=1) - timedelta(microseconds=1)
+_ENDLESS: Final = 2**63
 _NO_SUCH_REGISTER: Final = "TS001"
 
 
 @dataclass(slots=True)
 class Partitions:
-    """Remembers which hours are known to have a partition; asks the database about the others."""
+    """Remembers which partitions there are, and which hours they hold; asks the database about others."""
 
     _known_hours: dict[str, set[int]] = field(default_factory=dict)
+    _bounds: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
     def ensure(self, connection: Connection, database: Database, items: Iterable[Decoded]) -> None:
         """Create the partitions that the movements of these events need and that are not there."""
         for name, hours in sorted(_hours(items).items()):
             new = hours - self._known_hours.setdefault(name, set())
             if new:
-                _create(connection, database, name, new)
+                if name not in self._bounds:
+                    self._bounds[name] = _read_bounds(connection, database, name)
+                missing = [hour for hour in new if not _is_within(hour, self._bounds[name])]
+                if missing:
+                    _create(connection, database, name, missing)
+                    del self._bounds[name]
                 self._known_hours[name] |= new
 
     def forget(self) -> None:
         """Ask again: somebody may have removed a partition."""
         self._known_hours.clear()
+        self._bounds.clear()
+
+
+def _read_bounds(connection: Connection, database: Database, register: str) -> list[tuple[int, int]]:
+    with connection.transaction():
+        connection.execute(database.compose("limit_waiting"), database.limits)
+        rows = connection.execute(database.compose("partition_bounds"), {"register": register}).fetchall()
+    return cast("list[tuple[int, int]]", rows)
+
+
+def _is_within(hour: int, bounds: Sequence[tuple[int, int]]) -> bool:
+    """Whether one partition holds the whole hour: it tells without the database's time zones."""
+    place = bisect_right(bounds, (hour * 3600, _ENDLESS)) - 1
+    return place >= 0 and (hour + 1) * 3600 <= bounds[place][1]
 
 
 def _create(connection: Connection, database: Database, register: str, hours: Iterable[int]) -> None:

@@ -10,7 +10,7 @@ from ingest.domain.applying import Claims, Standing, Stop
 from ingest.domain.batches import MOST_ATTEMPTS, Batch
 from ingest.domain.positions import Claim, LogBounds, TopicPartition, check_position
 from ingest.domain.streaks import Reasons, Streaks, describe_streak
-from ingest.errors import PositionError
+from ingest.errors import PositionError, TransientError
 from ingest.postgres.connections import Connection, Database
 from ingest.postgres.hanging import end_hung_sessions
 
@@ -71,8 +71,12 @@ class Claiming:
             "owner": self.owner,
             "log_end": bound.high,
             "most_attempts": MOST_ATTEMPTS,
+            "is_known": stored is not None,
         }
         row = connection.execute(self.database.compose("claim_position"), parameters).fetchone()
+        if row is None:
+            message = f"{where} was claimed by another worker at the same time, which nobody had done before"
+            raise TransientError(message)
         claim = Claim(where, *cast("tuple[int, int, int, int]", row))
         if claim.attempts > 1:
             _log.info("claimed before with little to show: smaller batches", at=str(where), attempts=claim.attempts)

@@ -121,8 +121,8 @@ class Settings(BaseModel):
         default=2,
         ge=1,
         le=16,
-        description="Sessions over which a worker commits batches side by side. A partition's events all go over one:"
-        " more lanes than partitions are of no use.",
+        description="Sessions over which batches are committed side by side. The workers of a group share them: each uses"
+        " its share, by its partitions, and one at least. A partition's events all go over one.",
     )
     batch_max_movements: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."

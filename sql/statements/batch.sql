@@ -142,6 +142,10 @@ VALUES (
 -- The new movements; the trigger of this statement folds them, and is the first to lock cells.
 COPY {movements} ({columns}, period, recorder, position_id, event_offset, batch_id) FROM STDIN;
 
+-- name: partition_bounds
+-- From which second and before which one the partitions of a register reach, in order.
+SELECT extract(EPOCH FROM b.starts)::bigint, extract(EPOCH FROM b.ends)::bigint FROM {schema}._partition_bounds(%(register)s) AS b;
+
 -- name: ensure_partitions
 -- Create the partitions that hold these instants.
 SELECT {schema}._ensure_partitions_at(%(register)s, %(instants)s::timestamptz[]);

@@ -32,6 +32,8 @@ ON CONFLICT (consumer_group, topic, partition) WHERE retired_at IS NULL DO UPDAT
     epoch = greatest(p.epoch + 1, (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint), owner = excluded.owner,
     topic_id = coalesce(excluded.topic_id, p.topic_id), updated_at = now(),
     attempts = CASE WHEN p.next_offset < %(log_end)s THEN least(p.attempts + 1, %(most_attempts)s) ELSE p.attempts END
+-- What was not there when it was looked for was compared with nothing.
+WHERE %(is_known)s
 RETURNING p.id, p.next_offset, p.epoch, p.attempts;
 
 -- name: read_positions

@@ -288,6 +288,25 @@ def test_claims_and_batches_never_wait_in_a_ring(pipelines: Pipelines) -> None:
     pipeline.check()
 
 
+@pytest.mark.scenario("B13")
+def test_two_first_claims_of_a_partition_that_was_made_anew(pipeline: Pipeline) -> None:
+    """Who asked before the topic was made anew, and comes second, neither takes the position nor says whose it is."""
+    (bound,) = pipeline.bounds()
+    late = pipeline.store("late")
+    first = """
+        INSERT INTO _positions (consumer_group, topic, topic_id, partition, next_offset, owner)
+        VALUES ('tests', 'events', 'anew', 0, 5, 'first')
+    """
+    with holding(pipeline.database, first) as session:
+        claiming = Running(lambda: late.claim([bound]))
+        wait_for_waiters(pipeline.database)
+        session.commit()
+    assert "at the same time" in str(claiming.error())
+    assert pipeline.rows("SELECT topic_id, next_offset, owner FROM _positions") == [("anew", 5, "first")]
+    ((_, error),) = late.claim([bound]).stopped
+    assert "created again" in str(error)
+
+
 @pytest.mark.scenario("B11", "B12", "B13")
 def test_a_position_that_contradicts_its_log_is_left_alone(pipelines: Pipelines) -> None:
     """That partition is not taken, its row stays as it is, and the message names the offsets; the others are taken."""

@@ -26,6 +26,7 @@ FAILPOINTS = {
         *_CLAIM,
         *_REGISTRY,
         "rolled back",
+        "partition_bounds",
         "ensure_partitions",
         "announce_partitions",
         "hold_registry",

@@ -6,6 +6,7 @@ claimed is offered again; a member that is not heard of loses its partitions and
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 
 from ingest.domain.messages import Message
@@ -184,7 +185,9 @@ class SimulatedSource:
         if self._failure is not None:
             return
         # The broker may not tell about every partition.
-        bounds = [self._group.logs[where].bounds for where in partitions if self._rng.random() < 0.95]
+        logs = self._group.logs
+        known = [logs[where].bounds for where in partitions if self._rng.random() < 0.95]
+        bounds = [replace(bound, partitions=len(logs)) for bound in known]
         try:
             claims = self._on_assigned(bounds) if bounds else ()
         except Exception as failure:  # noqa: BLE001 - kept, and raised by poll

@@ -36,21 +36,29 @@ class SimulatedStore:
         self._hop()
         server = self._server
         transaction = server.begin(self._process)
-        for bound in sorted(bounds, key=_where):
-            if bound.topic_partition in server.positions:
-                server.lock(transaction, bound.topic_partition)
+        known = [where for where in sorted(map(_where, bounds)) if where in server.positions]
+        for where in known:
+            server.lock(transaction, where)
         self._hop(transaction)
         taken: list[Claim] = []
         stopped: list[tuple[TopicPartition, PositionError]] = []
         good: list[tuple[LogBounds, int]] = []
         for bound in sorted(bounds, key=_where):
-            position = server.positions.get(bound.topic_partition)
+            position = server.positions.get(bound.topic_partition) if bound.topic_partition in known else None
             try:
                 next_offset = position.next_offset if position else None
                 topic_id = position.topic_id if position else None
                 good.append((bound, check_position(next_offset, topic_id, bound)))
             except PositionError as error:
                 stopped.append((bound.topic_partition, error))
+
+        for where in (bound.topic_partition for bound, _ in good if bound.topic_partition not in known):
+            server.lock(transaction, where)
+            if where in server.positions:
+                server.abort(transaction)
+                server.reached["claimed by two at once"] += 1
+                message = "another worker claimed it for the first time"
+                raise TransientError(message)
 
         def change() -> None:
             for bound, next_offset in good:

@@ -194,6 +194,7 @@ class FakeSource:
     events: deque[Callable[[], None]] = field(default_factory=deque)
     until: Callable[[], object] = lambda: True
     stop: Callable[[], None] = lambda: None
+    partitions: int = 0
     mirrored: list[dict[TopicPartition, int]] = field(default_factory=list)
     revoked: set[TopicPartition] = field(default_factory=set)
     rejoined: int = 0
@@ -235,7 +236,7 @@ class FakeSource:
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """The group gives partitions; what the worker claims is read from the claim on."""
-        given = [LogBounds(tp, None, 0, len(self.log[tp])) for tp in partitions]
+        given = [LogBounds(tp, None, 0, len(self.log[tp]), self.partitions) for tp in partitions]
         self._next |= {claim.topic_partition: claim.next_offset for claim in self._on_assigned(given)}
 
     def revoke(self, *numbers: int, lost: bool = False) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import Batch
+from ingest.domain.batches import SEVERAL_VERSIONS, Batch
 from ingest.domain.lanes import Lanes
-from ingest.domain.messages import Message
+from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from ingest.errors import TooLargeError, TransientError
 from ingest.wiring.parts import Threads
@@ -18,6 +18,7 @@ from tests.support.fakes import FakeClock, FakeSource, FakeStore, decode, fails,
 from tests.support.waiting import wait_until
 
 RECORDS = 12
+UNKNOWN = {"t": 0}
 
 
 class TwoLanes:
@@ -179,6 +180,23 @@ def test_stopping_waits_for_all_lanes(two: TwoLanes) -> None:
     assert {number: two.applied(number) for number in range(4)} == read
 
 
+def test_a_worker_with_half_of_the_partitions_commits_over_half_of_its_sessions(two: TwoLanes) -> None:
+    """The other half is the other worker's: what is full waits for the one that is committed."""
+    two.source.partitions = 8
+    gate = two.gate(two.first)
+
+    def when_reading_is_paused() -> None:
+        if two.source.polls_while_paused < 5:
+            two.source.events.append(when_reading_is_paused)
+            return
+        assert two.first.applied == []
+        gate.set()
+
+    two.source.events.append(when_reading_is_paused)
+    two.run()
+    assert two.second.attempts == 0
+
+
 def lanes(count: int) -> Lanes:
     """Lanes of one server."""
     store = FakeStore()
@@ -198,10 +216,10 @@ def shares(made: Lanes) -> list[set[int]]:
 def test_partitions_are_spread_over_lanes() -> None:
     """Each goes where the fewest are; what is taken anew is in one lane only."""
     made = lanes(2)
-    made.claim([claim(number) for number in (3, 1, 0, 2)])
+    made.claim([claim(number) for number in (3, 1, 0, 2)], UNKNOWN)
     assert shares(made) == [{0, 2}, {1, 3}]
     made.release([TopicPartition("t", 1), TopicPartition("t", 3)])
-    made.claim([claim(4), replace(claim(0), epoch=2)])
+    made.claim([claim(4), replace(claim(0), epoch=2)], UNKNOWN)
     assert sorted(map(len, shares(made))) == [1, 2]
     assert set(made.claims) == {partition(0), partition(2), partition(4)}
     assert made.claims[partition(0)].epoch == 2
@@ -210,10 +228,66 @@ def test_partitions_are_spread_over_lanes() -> None:
 def test_a_lane_that_is_busy_comes_second() -> None:
     """A batch of an earlier claim that is still being committed is in nobody's way."""
     made = lanes(2)
-    made.claim([claim(0)])
+    made.claim([claim(0)], UNKNOWN)
     made.add([decode(FakeStore().registry(), Message("t", 0, 0, 1, None, b"sales"))], 1, 0.0)
     (lane,) = made.waiting()
     lane.take()
     made.release([partition(0)])
-    made.claim([claim(0)])
+    made.claim([claim(0)], UNKNOWN)
     assert shares(made) == [set(), {0}]
+
+
+def sale(number: int, offset: int = 0) -> Refusal | Event:
+    """A decoded event of a partition."""
+    return decode(FakeStore().registry(), Message("t", number, offset, 1, None, b"sales"))
+
+
+@pytest.mark.parametrize(
+    ("count", "ours", "there", "share"),
+    [(2, 4, 4, 2), (2, 2, 4, 1), (2, 1, 4, 1), (4, 2, 4, 2), (3, 2, 4, 1), (2, 2, 0, 2)],
+)
+def test_workers_share_lanes(count: int, ours: int, there: int, share: int) -> None:
+    """By the partitions that they have; one at least, and all where nobody knows how many partitions there are."""
+    made = lanes(count)
+    made.claim([claim(number) for number in range(ours)], {"t": there})
+    assert sum(map(bool, shares(made))) == min(share, ours)
+    made.add([sale(number) for number in range(ours)], 1, 0.0)
+    assert len(made.due(1.0)) == min(share, ours)
+
+
+def test_partitions_are_gathered_when_others_are_given_away() -> None:
+    """With what waits of them; until then no more are committed side by side than are the share, the oldest first."""
+    made = lanes(2)
+    made.claim([claim(number) for number in range(4)], {"t": 4})
+    assert shares(made) == [{0, 2}, {1, 3}]
+    made.release([partition(2), partition(3)])
+    made.add([sale(1)], 1, 1.0)
+    made.add([sale(0)], 1, 2.0)
+    (oldest,) = made.due(3.0)
+    assert [where.partition for where in oldest.take().batch.next_offsets] == [1]
+    assert (made.due(3.0), made.due_in_s(3.0)) == ([], None)
+    made.gather(3.0)
+    assert shares(made) == [{0}, {1}]
+    oldest.in_flight = None
+    made.add([sale(1, 1)], 2, 3.0)
+    made.gather(4.0)
+    assert shares(made) == [{0, 1}, set()]
+    (lane,) = made.due(5.0)
+    batch = lane.take().batch
+    assert batch.next_offsets == {partition(0): 1, partition(1): 2}
+    assert batch.registry_version == SEVERAL_VERSIONS
+    made.claim([claim(2), claim(3)], {"t": 4})
+    assert shares(made) == [{0, 1}, {2, 3}]
+
+
+def test_what_is_left_of_an_earlier_claim_holds_nothing_back() -> None:
+    """A worker with one lane's share goes on over the other one."""
+    made = lanes(2)
+    made.claim([claim(0)], {"t": 4})
+    made.add([sale(0)], 1, 0.0)
+    made.due(1.0)[0].take()
+    made.release([partition(0)])
+    made.claim([claim(0), claim(1)], {"t": 4})
+    assert shares(made) == [set(), {0, 1}]
+    made.add([sale(0)], 1, 1.0)
+    assert len(made.due(2.0)) == 1
