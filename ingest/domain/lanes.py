@@ -8,11 +8,14 @@ partitions half, and half of the lanes commit at a time.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from ingest.domain.applying import Applied, Store
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
 from ingest.domain.positions import Claim, TopicPartition
+
+# How long after a commit is through the batch that waits for it may be started: what reads looks so often.
+LANDING_S: Final = 0.005
 
 
 class Background(Protocol):
@@ -154,8 +157,11 @@ class Lanes:
 
     def due_in_s(self, now: float) -> float | None:
         """Seconds until a lane that may go on has a batch that is old enough; None when none has events."""
-        waiting = self.waiting() if self._room else []
-        return min((s for lane in waiting if (s := lane.builder.due_in_s(now)) is not None), default=None)
+        ready = self.waiting() if self._room else []
+        times = [s for lane in ready if (s := lane.builder.due_in_s(now)) is not None]
+        if any(len(lane.builder) for lane in self._lanes if lane not in ready):
+            times.append(LANDING_S)
+        return min(times, default=None)
 
     def landed(self) -> Iterable[InFlight]:
         """Batches whose outcome is known, one after another; each frees its lane."""

@@ -121,8 +121,8 @@ class Settings(BaseModel):
         default=2,
         ge=1,
         le=16,
-        description="Sessions over which batches are committed side by side. The workers of a group share them: each uses"
-        " its share, by its partitions, and one at least. A partition's events all go over one.",
+        description="Sessions over which batches are committed side by side. A group's workers share them: each has"
+        " what its share of the partitions comes to, and one at least. A partition's events all go over one.",
     )
     batch_max_movements: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."

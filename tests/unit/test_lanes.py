@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ingest.domain.batches import SEVERAL_VERSIONS, Batch
-from ingest.domain.lanes import Lanes
+from ingest.domain.lanes import LANDING_S, Lanes
 from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from ingest.errors import TooLargeError, TransientError
@@ -265,7 +265,7 @@ def test_partitions_are_gathered_when_others_are_given_away() -> None:
     made.add([sale(0)], 1, 2.0)
     (oldest,) = made.due(3.0)
     assert [where.partition for where in oldest.take().batch.next_offsets] == [1]
-    assert (made.due(3.0), made.due_in_s(3.0)) == ([], None)
+    assert (made.due(3.0), made.due_in_s(3.0)) == ([], LANDING_S)
     made.gather(3.0)
     assert shares(made) == [{0}, {1}]
     oldest.in_flight = None
