@@ -156,7 +156,7 @@ class Lanes:
         return [lane for lane in self._lanes if lane.in_flight is None and len(lane.builder)]
 
     def due_in_s(self, now: float) -> float | None:
-        """Seconds until a lane that may go on has a batch that is old enough; None when none has events."""
+        """Seconds until there may be a batch to start, when it is old enough or can go on; None when no events wait."""
         ready = self.waiting() if self._room else []
         times = [s for lane in ready if (s := lane.builder.due_in_s(now)) is not None]
         if any(len(lane.builder) for lane in self._lanes if lane not in ready):

@@ -29,33 +29,31 @@ COUNT = f"SELECT count(*) FROM accum.{NAME}_movements"  # noqa: S608
 
 
 def measure(stage: Stage, name: str) -> list[Figure]:
-    """One database that grows; before and after, the same stream so many times."""
-    small, large = stage.size(SMALL, STEP), stage.size(LARGE, STEP)
-    rates: list[list[Run]] = []
-    streamed = 0
-    with stage.database(SHAPE.declaration()) as database:
-        there = 0
-        for size in (small, large):
-            there = grow(database, there, size)
-            runs = []
-            for _ in range(stage.rounds):
-                runs.append(_stream(stage, database, f"s{streamed}-"))
-                streamed += runs[-1].movements
-            rates.append(runs)
+    """Two databases, filled before anything is timed; then the same stream into one and the other, so many times."""
+    sizes = stage.size(SMALL, STEP), stage.size(LARGE, STEP)
+    with stage.database(SHAPE.declaration()) as small, stage.database(SHAPE.declaration()) as large:
+        runs: list[tuple[Database, int, list[Run]]] = [(small, sizes[0], []), (large, sizes[1], [])]
+        for database, size, _ in runs:
+            fill(database, size)
+        for number in range(stage.rounds):
+            for database, _, done in runs:
+                stage.settle()
+                done.append(_stream(stage, database, f"s{number}-"))
+        for database, size, done in runs:
             with database.connect() as connection:
-                assert connection.execute(COUNT.encode()).fetchone() == (there + streamed,)
-    figure = _compare(name, small, large, *rates)
-    explain(figure, rates[-1])
+                found = connection.execute(COUNT.encode()).fetchone()
+                assert found == (size + sum(run.movements for run in done),)
+    figure = _compare(name, *sizes, *(done for _, _, done in runs))
+    explain(figure, runs[-1][2])
     return [figure]
 
 
-def grow(database: Database, there: int, size: int) -> int:
-    """Inserts what is missing, and lets PostgreSQL take care of its tables as it would have meanwhile."""
+def fill(database: Database, size: int) -> None:
+    """Inserts so many movements, and lets PostgreSQL take care of its tables as it would have meanwhile."""
     with database.connect() as connection:
-        for start in range(there, size, STEP):
+        for start in range(0, size, STEP):
             connection.execute(INSERT.encode(), [start, min(start + STEP, size) - 1])
         connection.execute("VACUUM ANALYZE")
-    return size
 
 
 def _stream(stage: Stage, database: Database, prefix: str) -> Run:
