@@ -51,13 +51,12 @@ BEGIN
             FROM unnest(rows) AS r;
             EXIT;
         EXCEPTION
-            -- A session that looks up the partitions at the moment in which another one is attached may not see that one until
-            -- the next is. To change something of the table, and be it nothing, makes it look again.
+            -- It does not see a partition that there is: _see_partitions() says why.
             WHEN check_violation THEN
                 IF attempt = 2 THEN
                     RAISE;
                 END IF;
-                ALTER TABLE ONLY {movements} ALTER COLUMN recorder SET STATISTICS -1;
+                PERFORM _announce_partitions({register_literal});
         END;
     END LOOP;
     PERFORM set_config('tallystream.defer_fold', deferred, true);

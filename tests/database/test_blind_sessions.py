@@ -15,7 +15,7 @@ MAY = "stock_movements_2026_05"
 
 @pytest.fixture
 def blind(shop: Shop) -> Iterator[psycopg.Connection]:
-    """A session that does not see the movements of May, and what it is asked about them is no matter of its own."""
+    """A session that sees the movements of April, and not those of May."""
     shop.post([element("both", f"2026-0{month}-18", month, "x", quantity=1) for month in (4, 5)])
     with shop.connect() as session:
         with out_of_sight(shop.database, "stock_movements", MAY):
@@ -37,6 +37,14 @@ def test_what_is_unposted_is_gone(shop: Shop, blind: psycopg.Connection) -> None
     assert blind.execute("SELECT register_unpost('stock', 'both')").fetchone() == (2,)
     assert shop.ask("SELECT count(*) FROM stock_movements") == 0
     assert shop.ask("SELECT stock_balance() ->> 'quantity'") == "0"
+
+
+def test_what_is_posted_finds_its_partition(shop: Shop, blind: psycopg.Connection) -> None:
+    """Nothing is refused that belongs into a partition which others see."""
+    more = Jsonb([element("more", "2026-05-20", 6, "x", quantity=3)])
+    assert blind.execute("SELECT register_post('stock', %s)", [more]).fetchone() == (1,)
+    assert shop.ask("SELECT stock_balance('{\"warehouse\": 6}') -> 'quantity'") == 3
+    assert count(blind) == 3
 
 
 def test_what_is_reposted_is_there_once(shop: Shop, blind: psycopg.Connection) -> None:
