@@ -1,7 +1,6 @@
 """`tallystream asyncapi` describes what the worker takes, in a document that AsyncAPI's own schema accepts."""
 
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -14,6 +13,7 @@ from jsonschema import Draft7Validator
 
 from tests.support.downloads import ROOT, cached
 from tests.support.events import EVENT
+from tests.support.lacking import skip_for
 from tests.support.postgres import Database
 from tests.support.program import run_tallystream
 from tests.support.versions import ASYNCAPI_SPECS
@@ -26,8 +26,7 @@ ENV = {"TALLYSTREAM_TOPICS": "shop-events,more", "TALLYSTREAM_KAFKA_BOOTSTRAP_SE
 def specification() -> dict[str, Any]:
     """The JSON Schema of AsyncAPI 3.0.0, from the npm registry."""
     if shutil.which("npm") is None:
-        reason = "the schema of AsyncAPI comes from the npm registry, and npm is missing"
-        pytest.fail(reason, pytrace=False) if os.environ.get("CI") else pytest.skip(reason)
+        skip_for("the schema of AsyncAPI comes from the npm registry, and npm is missing")
     folder = cached(f"asyncapi-specs-{ASYNCAPI_SPECS}", _fetch)
     text = (folder / "package" / "schemas" / "3.0.0-without-$id.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)

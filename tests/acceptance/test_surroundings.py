@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.acceptance.test_health import records
-from tests.support.disks import without
+from tests.support.lacking import skip_for
 from tests.support.local_postgres import LocalPostgres
 from tests.support.postgres import Database, Databases, migrate
 from tests.support.processes import is_root
@@ -87,7 +87,7 @@ def test_a_name_that_leads_to_another_server(
 ) -> None:
     """After a fail-over it leads to the new primary: whoever connects again looks it up again, and goes on there."""
     if not is_root():
-        without("only root can give a program names of its own")
+        skip_for("only root can give a program names of its own")
     first, second = pair
     names = tmp_path / "hosts"
     names.write_text(f"127.0.0.1 localhost {NAME}\n", encoding="ascii")

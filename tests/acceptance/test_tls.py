@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from ingest.errors import OperatorError
 from tests.support import local_kafka
+from tests.support.lacking import skip_for
 from tests.support.local_kafka import PROPERTIES, LocalKafka
 from tests.support.local_postgres import ADMIN, LocalPostgres
 from tests.support.members import Member
@@ -135,7 +136,7 @@ KAFKA_SAYS = {
 def brokers() -> Iterator[Callable[[Path, Path], str]]:
     """Starts a broker that shows a certificate; returns the address of its TLS listener."""
     if lack := local_kafka.missing():
-        pytest.skip(f"no Kafka of our own: {lack}")
+        skip_for(f"no Kafka of our own: {lack}")
     made: dict[Path, tuple[LocalKafka, str]] = {}
 
     def make(key: Path, certificate: Path) -> str:

@@ -12,7 +12,7 @@ import pytest
 from ingest.domain.applying import Standing
 from ingest.domain.batches import Batch
 from ingest.errors import TransientError
-from tests.support.disks import without
+from tests.support.lacking import skip_for
 from tests.support.local_postgres import UNPRIVILEGED_USER, LocalPostgres
 from tests.support.pipeline import Consumer, Pipeline, line, movement, repost, unpost
 from tests.support.postgres import Database, Databases, migrate
@@ -30,14 +30,14 @@ LOG_MB = 80
 def failing_syncs(pid: int, log: Path) -> Iterator[None]:
     """Has every fsync of a process fail, as on a disk that is broken."""
     if shutil.which("strace") is None:
-        without("strace is not installed, which has a system call fail (apt install strace)")
+        skip_for("strace is not installed, which has a system call fail (apt install strace)")
     with log.open("wb") as output:
         command = ["strace", "-p", str(pid), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"]
         tracing = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: tracing.poll() is not None or b"attached" in log.read_bytes(), STRACE_TIMEOUT_S, "strace")
         if tracing.poll() is not None:
-            without(f"strace cannot watch a process here: {log.read_text()}")
+            skip_for(f"strace cannot watch a process here: {log.read_text()}")
         yield
     finally:
         tracing.terminate()

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.support.lacking import skip_for
 from tests.support.waiting import wait_until
 
 ANSWER_TIMEOUT_S = 60
@@ -145,10 +146,7 @@ def browser() -> Iterator[Browser]:
     """A browser for the tests of one file."""
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        reason = "Chromium is not installed (Debian, Ubuntu: apt install chromium)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_for("Chromium is not installed (Debian, Ubuntu: apt install chromium)")
     with tempfile.TemporaryDirectory(prefix="ts-chromium-", ignore_cleanup_errors=True) as folder:
         started = Browser(program, Path(folder))
         yield started

@@ -4,7 +4,6 @@
 it are skipped with that reason; under CI they fail.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tests.support.lacking import skip_for
 from tests.support.local_postgres import UNPRIVILEGED_USER
 from tests.support.postgres import PASSWORD, Database
 from tests.support.processes import Server, free_ports, is_root
@@ -42,10 +42,7 @@ def pooled() -> Iterator[Callable[[Database], str]]:
     """The DSN of a database, through a PgBouncer of the test's own."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     if program is None:
-        reason = "pgbouncer is not installed (Debian, Ubuntu: apt install pgbouncer)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_for("pgbouncer is not installed (Debian, Ubuntu: apt install pgbouncer)")
     servers: list[Server] = []
     with tempfile.TemporaryDirectory(prefix="ts-pgbouncer-") as folder:
         Path(folder).chmod(0o755)

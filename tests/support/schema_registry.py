@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import local_kafka
 from tests.support.downloads import cached, run_maven
+from tests.support.lacking import skip_for
 from tests.support.processes import Server, free_ports
 from tests.support.versions import APICURIO, MAVEN_DEPENDENCY_PLUGIN
 from tests.support.waiting import wait_until
@@ -32,8 +33,7 @@ def schema_registry() -> Iterator[str]:
         yield given
         return
     if lack := local_kafka.missing():
-        reason = f"no schema registry: {ADDRESS_VARIABLE} is not set, and {lack}"
-        pytest.fail(reason, pytrace=False) if os.environ.get("CI") else pytest.skip(reason)
+        skip_for(f"no schema registry: {ADDRESS_VARIABLE} is not set, and {lack}")
     (port,) = free_ports(1)
     (jar,) = cached(f"apicurio-{APICURIO}", _fetch).glob("*-runner.jar")
     with tempfile.TemporaryDirectory(prefix="ts-registry-") as folder:

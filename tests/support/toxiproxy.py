@@ -24,6 +24,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.support.downloads import cached
+from tests.support.lacking import skip_for
 from tests.support.processes import Server, free_ports
 from tests.support.versions import TOXIPROXY
 from tests.support.waiting import wait_until
@@ -113,10 +114,7 @@ def _program() -> Path:
     try:
         return cached(name, _build) / "server"
     except (OSError, subprocess.SubprocessError) as error:
-        reason = f"Toxiproxy cannot be built (it needs Go, and Go's module proxy the first time): {error}"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        skip_for(f"Toxiproxy cannot be built (it needs Go, and Go's module proxy the first time): {error}")
 
 
 def _build(target: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.disks import without
+from tests.support.lacking import skip_for
 
 SOURCE = Path(__file__).with_suffix(".c")
 BUILD_TIMEOUT_S = 60
@@ -47,7 +47,7 @@ def wall_clock(tmp_path: Path) -> WallClock:
     """The right time, until it is set."""
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
-        without("a program's clock is moved by a library for Linux that a C compiler makes")
+        skip_for("a program's clock is moved by a library for Linux that a C compiler makes")
     clock = WallClock(tmp_path / "wall_clock.so", tmp_path / "wall_clock.ahead")
     command = [str(compiler), "-shared", "-fPIC", "-O1", "-o", str(clock.library), str(SOURCE), "-ldl"]
     subprocess.run(command, check=True, capture_output=True, timeout=BUILD_TIMEOUT_S)
