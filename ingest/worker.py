@@ -25,7 +25,7 @@ from ingest.delays import Clock, Delays
 from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop, Store
 from ingest.domain.batches import Batch, BatchLimits
 from ingest.domain.decoding import Decode
-from ingest.domain.lanes import Background, InFlight, Lane, Lanes
+from ingest.domain.lanes import Background, InFlight, Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.progress import KafkaState, Progress
@@ -199,31 +199,31 @@ class Worker:
 
     def _submit(self) -> None:
         """Let each lane commit what is due in it; where one is full that is not through, reading waits for it."""
-        self._start(self._lanes.due(self._clock.now()))
+        self._start(self._lanes.take(self._clock.now()))
         if self._lanes.is_blocked:
             self._wait_for_commit()
 
-    def _start(self, lanes: Sequence[Lane]) -> None:
-        for lane in lanes:
-            self._background.start(partial(self._commit, lane, lane.take()))
+    def _start(self, batches: Sequence[InFlight]) -> None:
+        for in_flight in batches:
+            self._background.start(partial(self._commit, in_flight))
 
-    def _commit(self, lane: Lane, in_flight: InFlight) -> None:
+    def _commit(self, in_flight: InFlight) -> None:
         """Run in a thread of its own."""
         try:
-            applied = self._apply(lane, in_flight.batch)
+            applied = self._apply(in_flight)
         except BaseException as error:  # noqa: BLE001 - handed to the polling thread, which raises it
-            self._say_whether_failing(lane, failing=False)
+            self._say_whether_failing(in_flight, failing=False)
             in_flight.result.set_exception(error)
         else:
-            self._say_whether_failing(lane, failing=False)
+            self._say_whether_failing(in_flight, failing=False)
             in_flight.result.set_result(applied)
 
-    def _apply(self, lane: Lane, batch: Batch) -> Applied:
+    def _apply(self, in_flight: InFlight) -> Applied:
         delays = Delays(self._limits.retry_initial_ms, self._limits.retry_max_ms)
         doubtful = stale = False
         while True:
             try:
-                return self._attempt(lane.store, batch, doubtful=doubtful, stale=stale)
+                return self._attempt(in_flight.store, in_flight.batch, doubtful=doubtful, stale=stale)
             except RegistryChangedError as error:
                 problem: Exception = error
                 again, stale = stale, True
@@ -234,15 +234,15 @@ class Worker:
             if self._stopping.is_set():
                 message = f"told to stop while the batch was failing: {problem}"
                 raise TransientError(message) from problem
-            self._say_whether_failing(lane, failing=True)
+            self._say_whether_failing(in_flight, failing=True)
             delay_s = delays.take_s()
             _log.warning("batch failed, trying again", error=str(problem), delay_s=round(delay_s, 3))
             self._clock.sleep(delay_s, self._stopping)
 
-    def _say_whether_failing(self, lane: Lane, *, failing: bool) -> None:
+    def _say_whether_failing(self, in_flight: InFlight, *, failing: bool) -> None:
         with self._telling:
             self.progress.retries += failing
-            lane.failing = failing
+            in_flight.failing = failing
             self.progress.loop.failing = self._lanes.is_failing
 
     def _attempt(self, store: Store, batch: Batch, *, doubtful: bool, stale: bool) -> Applied:
@@ -304,7 +304,7 @@ class Worker:
             if not self._background.wait([one.result for one in self._lanes.in_flight], left_s):
                 break
             self._settle()
-            self._start(self._lanes.due(self._clock.now()))
+            self._start(self._lanes.take(self._clock.now()))
         self._spent("held_back", began)
         return not self._lanes.is_blocked
 
@@ -357,7 +357,7 @@ class Worker:
         """Commit what was read, within the budget; what is left is read again by the next owner."""
         deadline = self._clock.now() + self._limits.stop_budget_ms / 1000
         if self._finish_in_flight(self._limits.stop_budget_ms):
-            self._start(self._lanes.waiting())
+            self._start(self._lanes.take_all())
             self._finish_in_flight(max(0, round((deadline - self._clock.now()) * 1000)))
 
     def _read_registry(self) -> None:

@@ -53,6 +53,18 @@ class Batch:
         return {span.claim.topic_partition: span.next_offset for span in self.spans}
 
 
+def together(batches: Sequence[Batch]) -> Batch:
+    """Return one batch of several that have no partition in common."""
+    if len(batches) == 1:
+        return batches[0]
+    versions = {batch.registry_version for batch in batches}
+    return Batch(
+        tuple(item for batch in batches for item in batch.items),
+        tuple(sorted((span for batch in batches for span in batch.spans), key=lambda span: span.claim.topic_partition)),
+        versions.pop() if len(versions) == 1 else SEVERAL_VERSIONS,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """When a batch is due: whichever comes first.
@@ -67,7 +79,7 @@ class BatchLimits:
     max_movements: int = 10_000
     max_events: int = 2_500
     max_bytes: int = 16 * 1024 * 1024
-    max_age_ms: int = 50
+    max_age_ms: int = 20
     growth: int = 10
 
 
@@ -148,9 +160,12 @@ class BatchBuilder:
         return max(0.0, self.limits.max_age_ms / 1000 - (now - self._opened_at)) if self._items else None
 
     def is_due(self, now: float) -> bool:
-        """Whether the batch is large or old enough to be applied."""
-        old = (now - self._opened_at) * 1000 >= self.limits.max_age_ms
-        return bool(self._items) and (old or self._has_reached(1))
+        """Whether the batch is old enough to be applied, however small it is."""
+        return bool(self._items) and (now - self._opened_at) * 1000 >= self.limits.max_age_ms
+
+    def is_large(self) -> bool:
+        """Whether the batch is large enough to be applied, however old it is."""
+        return bool(self._items) and self._has_reached(1)
 
     def is_full(self) -> bool:
         """Whether nothing more should be read before the batch is taken."""
@@ -175,6 +190,11 @@ class BatchBuilder:
         self._timestamps.clear()
         self._replace_items([])
         return batch
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether batches are smaller than the limits say, because memory may be what was lacking."""
+        return self._halvings > 0
 
     @property
     def _halvings(self) -> int:

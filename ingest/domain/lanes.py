@@ -3,19 +3,25 @@
 A partition is in one lane for as long as it is ours, so its events are applied in order. To PostgreSQL lanes are what
 several workers are: whatever keeps those from one another's way holds for them. So workers share them: of a topic's
 partitions half, and half of the lanes commit at a time.
+
+Batches side by side are for a worker that is behind. Small ones would wait for each other's rows and hit the same ones
+twice, so all lanes together make one of them, and the next one waits for it: an event waits a third less, and the
+machine has half as much to do.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ingest.domain.applying import Applied, Store
-from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded
+from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded, together
 from ingest.domain.positions import Claim, TopicPartition
 
 # How long after a commit is through the batch that waits for it may be started: what reads looks so often.
 LANDING_S: Final = 0.005
+# How long a small batch waits for another lane's: one that fails, or waits for a lock, holds no other partitions up.
+PATIENCE_S: Final = 1.0
 
 
 class Background(Protocol):
@@ -28,34 +34,23 @@ class Background(Protocol):
         """Return when one of the results is there, or the time is over; says which."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class InFlight:
-    """The batch that a lane commits."""
+    """A batch, the session over which it is committed, and what becomes of it."""
 
+    store: Store
     batch: Batch
-    result: Future[Applied]
+    result: Future[Applied] = field(default_factory=Future)
+    failing: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """A session, the batch that is committed over it, and the events that wait for it."""
+    """A session, the events that wait for it, and the batch in which its last ones are: its own or another lane's."""
 
     store: Store
     builder: BatchBuilder
     in_flight: InFlight | None = None
-    failing: bool = False
-
-    def take(self) -> InFlight:
-        """Close the batch that waits; it is in flight from here on."""
-        self.in_flight = InFlight(self.builder.take(), Future())
-        return self.in_flight
-
-    def land(self) -> InFlight | None:
-        """Give out the batch whose outcome is known, if there is one; the lane is free then."""
-        if self.in_flight is None or not self.in_flight.result.done():
-            return None
-        landed, self.in_flight = self.in_flight, None
-        return landed
 
 
 class Lanes:
@@ -78,7 +73,7 @@ class Lanes:
     @property
     def in_flight(self) -> list[InFlight]:
         """The batches that are being committed."""
-        return [lane.in_flight for lane in self._lanes if lane.in_flight is not None]
+        return list(dict.fromkeys(lane.in_flight for lane in self._lanes if lane.in_flight is not None))
 
     @property
     def is_blocked(self) -> bool:
@@ -88,7 +83,7 @@ class Lanes:
     @property
     def is_failing(self) -> bool:
         """Whether a batch fails and is tried again."""
-        return any(lane.failing for lane in self._lanes)
+        return any(one.failing for one in self.in_flight)
 
     def claim(self, claims: Iterable[Claim], partitions_of: Mapping[str, int]) -> None:
         """Begin to accept events of these partitions, each in the lane that has the fewest.
@@ -127,44 +122,82 @@ class Lanes:
     @property
     def _room(self) -> int:
         """How many more batches may be committed now."""
+        return max(0, self._share(self.claims) - len(self._busy))
+
+    @property
+    def _busy(self) -> list[Lane]:
         # What is left of an earlier claim is in nobody's way.
-        busy = sum(lane.in_flight is not None and bool(lane.builder.claims) for lane in self._lanes)
-        return max(0, self._share(self.claims) - busy)
+        return [lane for lane in self._lanes if lane.in_flight is not None and lane.builder.claims]
 
     def most_messages(self, limit: int) -> int:
-        """How many messages to read at a time: no more than fit into the smallest of the lanes' batches."""
+        """How many messages to read at a time: no more than fit into the smallest of the lanes' batches.
+
+        One where none waits: a source that has one keeps it until it has as many as it was asked for, or time is over.
+        """
         # A poll that begins without claims may end with some and messages: nobody knows yet how many are too many.
-        return min((lane.builder.most_messages(limit) for lane in self._lanes if lane.builder.claims), default=1)
+        if not any(len(lane.builder) for lane in self._lanes):
+            return 1
+        return min(lane.builder.most_messages(limit) for lane in self._lanes if lane.builder.claims)
 
     def release(self, partitions: Sequence[TopicPartition]) -> None:
         """Drop these partitions and what waits of them; their next owner reads it again."""
         for lane in self._lanes:
             lane.builder.release(partitions)
+            # A session that commits nothing itself need not wait for what is in nobody's way any more.
+            if lane.in_flight and lane.in_flight.store is not lane.store and not lane.builder.claims:
+                lane.in_flight = None
 
     def add(self, items: Sequence[Decoded], registry_version: int, now: float) -> None:
         """Take events in the order in which they were read; a lane leaves those of others alone."""
         for lane in self._lanes:
             lane.builder.add(items, registry_version, now)
 
-    def due(self, now: float) -> list[Lane]:
-        """Lanes that may go on now and have a batch that is large or old enough, the oldest first."""
-        due = [lane for lane in self._lanes if lane.in_flight is None and lane.builder.is_due(now)]
-        return sorted(due, key=lambda lane: lane.builder.opened_at)[: self._room]
+    def take(self, now: float) -> list[InFlight]:
+        """Close the batches that are to be committed from now on, and return them.
 
-    def waiting(self) -> list[Lane]:
-        """Lanes that are free and have any events."""
+        A large batch is committed beside others. One that is only old goes together with what waits in all lanes, and
+        first waits for what is being committed, unless that takes too long.
+        """
+        free = self._waiting()
+        urgent = [lane for lane in free if lane.builder.is_large() or (self._busy and _has_waited(lane, now))]
+        if urgent or self._busy:
+            return [self._take([lane]) for lane in _oldest_first(urgent)[: self._room]]
+        if not any(lane.builder.is_due(now) for lane in free):
+            return []
+        is_short = any(lane.builder.is_halved for lane in free)
+        return [self._take(_oldest_first(free)[:1] if is_short else free)]
+
+    def take_all(self) -> list[InFlight]:
+        """Close the batches of all lanes that are free and have any events."""
+        return [self._take([lane]) for lane in self._waiting()]
+
+    def _waiting(self) -> list[Lane]:
         return [lane for lane in self._lanes if lane.in_flight is None and len(lane.builder)]
+
+    def _take(self, lanes: Sequence[Lane]) -> InFlight:
+        taken = InFlight(lanes[0].store, together([lane.builder.take() for lane in lanes]))
+        for lane in lanes:
+            lane.in_flight = taken
+        return taken
 
     def due_in_s(self, now: float) -> float | None:
         """Seconds until there may be a batch to start, when it is old enough or can go on; None when no events wait."""
-        ready = self.waiting() if self._room else []
-        times = [s for lane in ready if (s := lane.builder.due_in_s(now)) is not None]
-        if any(len(lane.builder) for lane in self._lanes if lane not in ready):
-            times.append(LANDING_S)
-        return min(times, default=None)
+        times = [s for lane in self._lanes if (s := lane.builder.due_in_s(now)) is not None]
+        return LANDING_S if times and self._busy else min(times, default=None)
 
     def landed(self) -> Iterable[InFlight]:
-        """Batches whose outcome is known, one after another; each frees its lane."""
-        for lane in self._lanes:
-            if (landed := lane.land()) is not None:
-                yield landed
+        """Batches whose outcome is known, one after another; each frees its lanes."""
+        for one in self.in_flight:
+            if one.result.done():
+                for lane in self._lanes:
+                    if lane.in_flight is one:
+                        lane.in_flight = None
+                yield one
+
+
+def _has_waited(lane: Lane, now: float) -> bool:
+    return now - lane.builder.opened_at >= PATIENCE_S
+
+
+def _oldest_first(lanes: Iterable[Lane]) -> list[Lane]:
+    return sorted(lanes, key=lambda lane: lane.builder.opened_at)

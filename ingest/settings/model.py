@@ -121,8 +121,8 @@ class Settings(BaseModel):
         default=2,
         ge=1,
         le=16,
-        description="Sessions over which batches are committed side by side. A group's workers share them: each has"
-        " what its share of the partitions comes to, and one at least. A partition's events all go over one.",
+        description="Sessions over which large batches are committed side by side; small ones go over one. A group's"
+        " workers share them: each has what its share of the partitions comes to, and one at least.",
     )
     batch_max_movements: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Movements after which a batch is applied."
@@ -141,7 +141,7 @@ class Settings(BaseModel):
         " committed: batches grow while PostgreSQL is behind, and shrink when it is not.",
     )
     flush_after_ms: Milliseconds = Field(
-        default=50, le=HOUR, description="Age of its oldest event after which a batch is applied."
+        default=20, le=HOUR, description="Age of its oldest event after which a batch is applied."
     )
     max_dead_letters_in_a_row: int = Field(
         default=1000,

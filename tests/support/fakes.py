@@ -41,14 +41,16 @@ def decode(registry: Registry, message: Message) -> Decoded:
 
 
 class FakeClock:
-    """Time that only passes when somebody sleeps, or when a test says so."""
+    """Time that only passes when somebody sleeps, or when a test says so: then a tick with every look at the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, tick_s: float = 0.0) -> None:
         self.time = 1000.0
+        self.tick_s = tick_s
         self.slept: list[float] = []
         self.alarms: list[Callable[[], None]] = []
 
     def now(self) -> float:
+        self.time += self.tick_s
         return self.time
 
     def sleep(self, seconds: float, until: threading.Event) -> None:

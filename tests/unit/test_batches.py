@@ -128,7 +128,7 @@ def test_a_new_claim_replaces_what_waits_of_an_earlier_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "items", "due", "full"),
+    ("limits", "items", "large", "full"),
     [
         (BatchLimits(max_movements=5), [taken(0, 0, movements=4)], False, False),
         (BatchLimits(max_movements=5), [taken(0, 0, movements=4), taken(0, 1)], True, False),
@@ -143,14 +143,14 @@ def test_a_new_claim_replaces_what_waits_of_an_earlier_one() -> None:
         (BatchLimits(max_events=1, growth=1), [], False, False),
     ],
 )
-def test_sizes_that_make_a_batch_due(limits: BatchLimits, items: list[Decoded], *, due: bool, full: bool) -> None:
+def test_sizes_that_make_a_batch_due(limits: BatchLimits, items: list[Decoded], *, large: bool, full: bool) -> None:
     """Movements, events and bytes are bounded, whichever comes first; refused events count as well.
 
     While another batch is under way it may grow, in movements and events; bytes are what memory is bounded by.
     """
     built = builder(claim(0), limits=limits)
     built.add(items, 1, 0.0)
-    assert built.is_due(0.0) is due
+    assert built.is_large() is large
     assert built.is_full() is full
 
 
@@ -187,14 +187,15 @@ def test_batches_of_a_partition_that_was_claimed_in_vain_begin_smaller() -> None
     limits = BatchLimits(max_movements=8, max_events=4, max_bytes=800, growth=2)
     again = builder(replace(claim(0), attempts=2), limits=limits)
     again.add([taken(0, 0, movements=3)], 1, 0.0)
-    assert (again.is_due(0.0), again.is_full()) == (False, False)
+    assert (again.is_large(), again.is_full()) == (False, False)
     again.add([taken(0, 1)], 1, 0.0)
-    assert (again.is_due(0.0), again.is_full()) == (True, False)
+    assert (again.is_large(), again.is_full()) == (True, False)
     again.add([taken(0, 2, size=380)], 1, 0.0)
     assert again.is_full()
     often = builder(replace(claim(0), attempts=MOST_ATTEMPTS), limits=limits)
     often.add([taken(0, 0)], 1, 0.0)
     assert often.is_full()
+    assert [builder(replace(claim(0), attempts=n)).is_halved for n in range(3)] == [False, False, True]
     polls = [builder(replace(claim(0), attempts=n)).most_messages(300) for n in range(4)]
     assert polls == [300, 300, 150, 75]
 

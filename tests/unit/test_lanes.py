@@ -1,13 +1,14 @@
 """Lanes: batches of different partitions are committed side by side, those of one partition never are."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
 
-from ingest.domain.batches import SEVERAL_VERSIONS, Batch
-from ingest.domain.lanes import LANDING_S, Lanes
+from ingest.domain.applying import Applied
+from ingest.domain.batches import SEVERAL_VERSIONS, Batch, BatchLimits
+from ingest.domain.lanes import LANDING_S, InFlight, Lanes
 from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from ingest.errors import TooLargeError, TransientError
@@ -197,10 +198,10 @@ def test_a_worker_with_half_of_the_partitions_commits_over_half_of_its_sessions(
     assert two.second.attempts == 0
 
 
-def lanes(count: int) -> Lanes:
+def lanes(count: int, limits: BatchLimits = QUICK.batch) -> Lanes:
     """Lanes of one server."""
     store = FakeStore()
-    return Lanes([store, *(store.session() for _ in range(count - 1))], QUICK.batch)
+    return Lanes([store, *(store.session() for _ in range(count - 1))], limits)
 
 
 def claim(number: int) -> Claim:
@@ -230,8 +231,7 @@ def test_a_lane_that_is_busy_comes_second() -> None:
     made = lanes(2)
     made.claim([claim(0)], UNKNOWN)
     made.add([decode(FakeStore().registry(), Message("t", 0, 0, 1, None, b"sales"))], 1, 0.0)
-    (lane,) = made.waiting()
-    lane.take()
+    assert len(made.take_all()) == 1
     made.release([partition(0)])
     made.claim([claim(0)], UNKNOWN)
     assert shares(made) == [set(), {0}]
@@ -240,6 +240,23 @@ def test_a_lane_that_is_busy_comes_second() -> None:
 def sale(number: int, offset: int = 0) -> Refusal | Event:
     """A decoded event of a partition."""
     return decode(FakeStore().registry(), Message("t", number, offset, 1, None, b"sales"))
+
+
+def large(number: int) -> list[Refusal | Event]:
+    """As many events of a partition as are committed beside others."""
+    return [sale(number, offset) for offset in range(3)]
+
+
+def land(made: Lanes, *batches: InFlight) -> None:
+    """These batches come through, and each frees its lanes."""
+    for one in batches:
+        one.result.set_result(Applied())
+    assert list(made.landed()) == list(batches)
+
+
+def partitions_of(batches: Sequence[InFlight]) -> list[set[int]]:
+    """Which partitions each batch has."""
+    return [{where.partition for where in one.batch.next_offsets} for one in batches]
 
 
 @pytest.mark.parametrize(
@@ -251,8 +268,8 @@ def test_workers_share_lanes(count: int, ours: int, there: int, share: int) -> N
     made = lanes(count)
     made.claim([claim(number) for number in range(ours)], {"t": there})
     assert sum(map(bool, shares(made))) == min(share, ours)
-    made.add([sale(number) for number in range(ours)], 1, 0.0)
-    assert len(made.due(1.0)) == min(share, ours)
+    made.add([event for number in range(ours) for event in large(number)], 1, 0.0)
+    assert len(made.take(0.0)) == min(share, ours)
 
 
 def test_partitions_are_gathered_when_others_are_given_away() -> None:
@@ -261,20 +278,20 @@ def test_partitions_are_gathered_when_others_are_given_away() -> None:
     made.claim([claim(number) for number in range(4)], {"t": 4})
     assert shares(made) == [{0, 2}, {1, 3}]
     made.release([partition(2), partition(3)])
-    made.add([sale(1)], 1, 1.0)
-    made.add([sale(0)], 1, 2.0)
-    (oldest,) = made.due(3.0)
-    assert [where.partition for where in oldest.take().batch.next_offsets] == [1]
-    assert (made.due(3.0), made.due_in_s(3.0)) == ([], LANDING_S)
+    made.add(large(1), 1, 1.0)
+    made.add(large(0), 1, 2.0)
+    (oldest,) = made.take(3.0)
+    assert [where.partition for where in oldest.batch.next_offsets] == [1]
+    assert (made.take(3.0), made.due_in_s(3.0)) == ([], LANDING_S)
     made.gather(3.0)
     assert shares(made) == [{0}, {1}]
-    oldest.in_flight = None
-    made.add([sale(1, 1)], 2, 3.0)
+    land(made, oldest)
+    made.add([sale(1, 3)], 2, 3.0)
     made.gather(4.0)
     assert shares(made) == [{0, 1}, set()]
-    (lane,) = made.due(5.0)
-    batch = lane.take().batch
-    assert batch.next_offsets == {partition(0): 1, partition(1): 2}
+    (taken,) = made.take(5.0)
+    batch = taken.batch
+    assert batch.next_offsets == {partition(0): 3, partition(1): 4}
     assert batch.registry_version == SEVERAL_VERSIONS
     made.claim([claim(2), claim(3)], {"t": 4})
     assert shares(made) == [{0, 1}, {2, 3}]
@@ -285,9 +302,106 @@ def test_what_is_left_of_an_earlier_claim_holds_nothing_back() -> None:
     made = lanes(2)
     made.claim([claim(0)], {"t": 4})
     made.add([sale(0)], 1, 0.0)
-    made.due(1.0)[0].take()
+    assert len(made.take(1.0)) == 1
     made.release([partition(0)])
     made.claim([claim(0), claim(1)], {"t": 4})
     assert shares(made) == [set(), {0, 1}]
     made.add([sale(0)], 1, 1.0)
-    assert len(made.due(2.0)) == 1
+    assert len(made.take(2.0)) == 1
+
+
+PATIENT = BatchLimits(max_events=3, max_age_ms=100)
+
+
+@pytest.fixture
+def patient() -> Lanes:
+    """Two lanes with partitions 0 and 2, and 1 and 3: batches are due after 0.1 s, or when three events wait."""
+    made = lanes(2, PATIENT)
+    made.claim([claim(number) for number in range(4)], UNKNOWN)
+    return made
+
+
+def test_what_is_not_large_is_committed_together(patient: Lanes) -> None:
+    """Over the first session, which is warm; in partition order, and each lane's events in theirs."""
+    patient.add([sale(1), sale(0), sale(0, 1)], 1, 0.0)
+    assert patient.take(0.09) == []
+    assert patient.due_in_s(0.09) == pytest.approx(0.01)
+    patient.add([sale(3)], 2, 0.09)
+    (taken,) = patient.take(0.1)
+    assert taken.store is patient._lanes[0].store
+    assert [span.claim.topic_partition.partition for span in taken.batch.spans] == [0, 1, 3]
+    read = [(item.message.partition, item.message.offset) for item in taken.batch.items]
+    assert read == [(0, 0), (0, 1), (1, 0), (3, 0)]
+    assert taken.batch.registry_version == SEVERAL_VERSIONS
+    assert patient.moving == {partition(0), partition(1), partition(3)}
+    assert patient.in_flight == [taken]
+    land(patient, taken)
+    assert patient.in_flight == []
+
+
+def test_no_partition_is_in_two_batches_at_a_time(patient: Lanes) -> None:
+    """What was taken along comes back in order: nothing more of it is committed before, however large or old it is."""
+    patient.add([sale(0), sale(1)], 1, 0.0)
+    (taken,) = patient.take(1.0)
+    patient.add([sale(1, offset) for offset in range(1, 5)], 1, 1.0)
+    assert (patient.take(9.0), patient.due_in_s(9.0)) == ([], LANDING_S)
+    land(patient, taken)
+    assert partitions_of(patient.take(9.0)) == [{1}]
+
+
+def test_large_batches_are_committed_side_by_side(patient: Lanes) -> None:
+    """The oldest first; a worker is behind that has them."""
+    patient.add(large(1), 1, 0.0)
+    patient.add(large(0), 1, 0.01)
+    assert partitions_of(patient.take(0.01)) == [{1}, {0}]
+
+
+def test_a_small_batch_waits_for_that_of_another_lane_but_not_for_ever(patient: Lanes) -> None:
+    """It is committed once the other one is through, or when it is large, or much too old."""
+    patient.add([sale(0)], 1, 0.0)
+    (first,) = patient.take(0.1)
+    patient.add([sale(1)], 1, 1.0)
+    assert (patient.take(1.9), patient.due_in_s(1.9)) == ([], LANDING_S)
+    (second,) = patient.take(2.0)
+    land(patient, first, second)
+    patient.add([sale(0, 1)], 1, 2.0)
+    (third,) = patient.take(2.1)
+    patient.add([sale(1, 1), sale(1, 2)], 1, 2.1)
+    assert patient.take(2.2) == []
+    patient.add([sale(3)], 1, 2.2)
+    (fourth,) = patient.take(2.2)
+    land(patient, third, fourth)
+    patient.add([sale(0, 2)], 1, 3.0)
+    (fifth,) = patient.take(3.1)
+    patient.add([sale(1, 3)], 1, 3.1)
+    assert patient.take(3.3) == []
+    land(patient, fifth)
+    assert partitions_of(patient.take(3.3)) == [{1}]
+
+
+def test_batches_are_not_joined_while_memory_is_short() -> None:
+    """Halved ones would be doubled."""
+    made = lanes(2, PATIENT)
+    made.claim([claim(0), replace(claim(1), attempts=3)], UNKNOWN)
+    made.add([sale(0)], 1, 0.0)
+    assert partitions_of(made.take(0.1)) == [{0}]
+
+
+def test_a_session_that_commits_nothing_is_free_once_its_partitions_are_given_up(patient: Lanes) -> None:
+    """The batch goes on over the other session, and ends there."""
+    patient.add([sale(0), sale(1)], 1, 0.0)
+    (taken,) = patient.take(0.1)
+    patient.release([partition(number) for number in range(4)])
+    patient.claim([claim(0)], UNKNOWN)
+    assert shares(patient) == [set(), {0}]
+    patient.add([sale(0)], 1, 0.2)
+    assert partitions_of(patient.take(0.4)) == [{0}]
+    taken.result.set_result(Applied())
+    assert list(patient.landed()) == [taken]
+
+
+def test_one_event_is_read_where_none_waits(patient: Lanes) -> None:
+    """A source that has it gives it away at once, and its age is known; then as many as there are."""
+    assert patient.most_messages(300) == 1
+    patient.add([sale(0)], 1, 0.0)
+    assert patient.most_messages(300) == 300

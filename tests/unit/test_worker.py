@@ -16,7 +16,7 @@ from ingest.domain.plans import Outcome
 from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TooLargeError
 from ingest.worker import WorkerLimits
 from tests.support.bench import DOWN, QUICK, Bench, nothing
-from tests.support.fakes import FakeStore, fails, loses_reply, partition
+from tests.support.fakes import FakeClock, FakeStore, fails, loses_reply, partition
 
 
 def test_everything_read_is_applied_once_in_order(bench: Callable[..., Bench]) -> None:
@@ -530,13 +530,13 @@ def needs_much_memory(largest: int, sizes: list[int], error: Exception) -> Calla
     return trouble
 
 
-LARGE = replace(QUICK, batch=BatchLimits(max_events=16, max_age_ms=0, growth=1), poll_max_messages=16)
+LARGE = replace(QUICK, batch=BatchLimits(max_events=16, max_age_ms=100, growth=1), poll_max_messages=16)
 
 
 @pytest.mark.scenario("W5")
 def test_a_batch_for_which_the_server_lacks_memory_is_read_again_in_halves(bench: Callable[..., Bench]) -> None:
     """The process goes on, smaller batches follow until they fit, and nothing is applied twice."""
-    one = bench(records=100, limits=LARGE)
+    one = bench(records=100, limits=LARGE, clock=FakeClock(tick_s=0.001))
     sizes: list[int] = []
     one.store.trouble.extend([needs_much_memory(3, sizes, TooLargeError("out of memory"))] * 200)
     one.run()
@@ -553,7 +553,7 @@ def test_a_process_that_lacks_memory_is_followed_by_one_with_smaller_batches(ben
     lives = 0
     while True:
         lives += 1
-        one = bench(records=100, limits=LARGE, store=store)
+        one = bench(records=100, limits=LARGE, store=store, clock=FakeClock(tick_s=0.001))
         with contextlib.suppress(MemoryError):
             one.run()
             break
