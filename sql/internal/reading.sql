@@ -1,5 +1,6 @@
 -- Reading, once for all registers. A range is covered by whole years, then months, then days, never by movements
--- (unless the register keeps no totals fine enough for its ends).
+-- (unless the register keeps no totals fine enough for its ends). Where a year or month ends nearer than it begins, it is
+-- taken whole, and what is after the range is taken off again.
 CREATE OR REPLACE FUNCTION _filter(p_register _registers, p_filter jsonb) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     unknown text;
@@ -95,23 +96,24 @@ $$;
 COMMENT ON FUNCTION _group_columns(_registers, jsonb) IS 'The declared dimensions among group_by, in the register''s order.';
 
 CREATE OR REPLACE FUNCTION _cover(p_grains text[], p_from date, p_to date)
-RETURNS TABLE (grain text, starts date, ends date) LANGUAGE plpgsql IMMUTABLE AS $$
+RETURNS TABLE (grain text, starts date, ends date, sign text) LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
     coarse text := p_grains[cardinality(p_grains)];
     finer text[] := p_grains[1:cardinality(p_grains) - 1];
     first_whole date;
     last_whole date;
+    next_whole date;
 BEGIN
     -- [p_from, p_to) in the coarsest grain as far as whole buckets go; what is left at both ends in finer ones.
     IF p_from >= p_to THEN
         RETURN;
     END IF;
     IF coarse IS NULL THEN
-        RETURN QUERY SELECT 'movement', p_from, p_to;
+        RETURN QUERY SELECT 'movement', p_from, p_to, '';
         RETURN;
     END IF;
     IF coarse = 'day' THEN
-        RETURN QUERY SELECT coarse, p_from, p_to;
+        RETURN QUERY SELECT coarse, p_from, p_to, '';
         RETURN;
     END IF;
     first_whole := date_trunc(coarse, p_from::timestamp)::date;
@@ -119,8 +121,17 @@ BEGIN
         first_whole := (first_whole + ('1 ' || coarse)::interval)::date;
     END IF;
     last_whole := date_trunc(coarse, p_to::timestamp)::date;
+    IF p_to BETWEEN '0001-01-01' AND '9999-12-31' AND first_whole <= last_whole THEN
+        next_whole := (last_whole + ('1 ' || coarse)::interval)::date;
+        IF next_whole - p_to < p_to - last_whole THEN
+            RETURN QUERY SELECT coarse, first_whole, next_whole, '';
+            RETURN QUERY SELECT * FROM _cover(finer, p_from, first_whole);
+            RETURN QUERY SELECT c.grain, c.starts, c.ends, CASE c.sign WHEN '-' THEN '' ELSE '-' END FROM _cover(finer, p_to, next_whole) AS c;
+            RETURN;
+        END IF;
+    END IF;
     IF first_whole < last_whole THEN
-        RETURN QUERY SELECT coarse, first_whole, last_whole;
+        RETURN QUERY SELECT coarse, first_whole, last_whole, '';
         RETURN QUERY SELECT * FROM _cover(finer, p_from, first_whole);
         RETURN QUERY SELECT * FROM _cover(finer, last_whole, p_to);
     ELSE
@@ -129,7 +140,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _cover(text[], date, date) IS
-'Splits the days from p_from to before p_to into ranges of the coarsest totals that fit exactly.';
+'Splits the days from p_from to before p_to into ranges of the coarsest totals that fit; those of the sign - are to be taken off.';
 
 CREATE OR REPLACE FUNCTION _instant(p_day date, p_time_zone text) RETURNS text LANGUAGE sql STABLE
 RETURN format('(%L::date::timestamp AT TIME ZONE %L)', p_day, p_time_zone);
@@ -154,27 +165,53 @@ $$;
 COMMENT ON FUNCTION _piece_sources(_registers, text) IS
 'What to read in place of one view of a register: the view, or what it is made of where there may be pending deltas.';
 
-CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text) RETURNS text
+CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text, p_sign text DEFAULT '') RETURNS text
 LANGUAGE sql STABLE AS $$
     SELECT string_agg(format(
         'SELECT %s, %s FROM %s AS t WHERE %s', _column_list(p_register.dimensions, 't.{c}'),
-        _column_list(p_register.resources, 't.{c}{exact} AS {c}'), s.source, p_condition
+        -- The least bigint has no opposite.
+        _column_list(p_register.resources, CASE p_sign WHEN '-' THEN '-t.{c}::numeric AS {c}' ELSE 't.{c}{exact} AS {c}' END),
+        s.source, p_condition
     ), ' UNION ALL ')
     FROM _piece_sources(p_register, p_source) AS s (source)
 $$;
-COMMENT ON FUNCTION _turnover_piece(_registers, text, text) IS 'A statement that returns the dimensions and resources of some rows of one view.';
+COMMENT ON FUNCTION _turnover_piece(_registers, text, text, text) IS
+'A statement that returns the dimensions and resources of some rows of one view, or their opposites.';
 
 CREATE OR REPLACE FUNCTION _cells_that_match(p_register _registers, p_condition text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    -- Totals are found by cell: where 10 of 10,000 cells match, that is 1 ms in place of 30 for a month of days. A cell has a
-    -- balance if it has totals, unless its deltas are pending; one that is given whole has its key in the condition.
+    -- A cell has a balance if it has totals, unless its deltas are pending; one that is given whole has its key in the condition.
     IF p_register.kind <> 'balance' OR _has_deltas(p_register) OR p_condition IN ('true', 'false') OR strpos(p_condition, 't.dim_hash') > 0 THEN
-        RETURN '';
+        RETURN NULL;
     END IF;
-    RETURN format(' AND t.dim_hash IN (SELECT t.dim_hash FROM %I AS t WHERE %s)', p_register.name || '_balance_cache', p_condition);
+    RETURN format(
+        'WITH _cells AS MATERIALIZED (SELECT t.dim_hash FROM %I AS t WHERE %s) ', p_register.name || '_balance_cache', p_condition);
 END
 $$;
-COMMENT ON FUNCTION _cells_that_match(_registers, text) IS 'A further condition on totals t: that their cells are among those whose balances match.';
+COMMENT ON FUNCTION _cells_that_match(_registers, text) IS
+'The clause that finds, among the balances, the cells whose totals are to be read by key; null where they are not.';
+
+CREATE OR REPLACE FUNCTION _totals_piece(
+    p_register _registers, p_grain text, p_starts date, p_ends date, p_condition text, p_sign text, p_of_cells boolean
+) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    source text := '_turnovers_' || p_grain;
+    condition text := format('t.period >= %L::date AND t.period < %L::date AND %s', p_starts, p_ends, p_condition);
+BEGIN
+    IF p_of_cells AND p_grain = 'year' THEN
+        RETURN _turnover_piece(p_register, source, condition || ' AND t.dim_hash IN (SELECT c.dim_hash FROM _cells AS c)', p_sign);
+    ELSIF p_of_cells THEN
+        -- By key, whatever the planner thinks of random pages: it would rather read all months or days that there have ever
+        -- been. With 1,000 of 10,000 cells and half a month of three that takes four times as long.
+        RETURN format(
+            'SELECT t.* FROM _cells AS c, LATERAL (%s OFFSET 0) AS t',
+            _turnover_piece(p_register, source, 't.dim_hash = c.dim_hash AND ' || condition, p_sign));
+    END IF;
+    RETURN _turnover_piece(p_register, source, condition, p_sign);
+END
+$$;
+COMMENT ON FUNCTION _totals_piece(_registers, text, date, date, text, text, boolean) IS
+'A statement that returns totals of one grain; of the cells that match, where these are found first.';
 
 CREATE OR REPLACE FUNCTION _days_of_movements(p_register _registers, p_from date, p_before date) RETURNS text LANGUAGE sql STABLE AS $$
     -- The day decides; the instants only tell which partitions to read. Midnight may be a wide thing where clocks go back.
@@ -187,28 +224,25 @@ $$;
 COMMENT ON FUNCTION _days_of_movements(_registers, date, date) IS 'The condition on a row t of the journal that it is of these days.';
 
 CREATE OR REPLACE FUNCTION _turnover_source(p_register _registers, p_from date, p_to date, p_condition text)
-RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT coalesce(
-        (
-            SELECT string_agg(
-                CASE c.grain
-                    WHEN 'movement' THEN _turnover_piece(
-                        p_register, '_journal', _days_of_movements(p_register, c.starts, c.ends) || ' AND ' || p_condition)
-                    || ' UNION ALL ' || _turnover_piece(
-                        p_register, '_opening',
-                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition))
-                    ELSE _turnover_piece(
-                        p_register, '_turnovers_' || c.grain,
-                        format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends,
-                            p_condition || CASE WHEN c.grain <> 'year' THEN _cells_that_match(p_register, p_condition) ELSE '' END))
-                END, ' UNION ALL '
-            )
-            FROM _cover(
-                _grains(p_register), coalesce(p_from, '-infinity'), CASE WHEN p_to < 'infinity' THEN p_to + 1 ELSE 'infinity' END
-            ) AS c
-        ),
-        _turnover_piece(p_register, '_turnovers_year', 'false')
-    )
+RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    cells text := _cells_that_match(p_register, p_condition);
+    pieces text;
+BEGIN
+    SELECT string_agg(
+        CASE c.grain
+            WHEN 'movement' THEN _turnover_piece(
+                p_register, '_journal', _days_of_movements(p_register, c.starts, c.ends) || ' AND ' || p_condition, c.sign)
+            || ' UNION ALL ' || _turnover_piece(
+                p_register, '_opening', format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition), c.sign)
+            ELSE _totals_piece(p_register, c.grain, c.starts, c.ends, p_condition, c.sign, cells IS NOT NULL)
+        END, ' UNION ALL '
+    ) INTO pieces
+    FROM _cover(
+        _grains(p_register), coalesce(p_from, '-infinity'), CASE WHEN p_to < 'infinity' THEN p_to + 1 ELSE 'infinity' END
+    ) AS c;
+    RETURN coalesce(coalesce(cells, '') || pieces, _turnover_piece(p_register, '_turnovers_year', 'false'));
+END
 $$;
 COMMENT ON FUNCTION _turnover_source(_registers, date, date, text) IS
 'A statement that returns the dimensions and resources of everything between two days, both included.';

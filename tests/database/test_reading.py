@@ -16,6 +16,7 @@ TURNOVER = "SELECT t FROM {}_turnover(%s, %s, %s, %s) AS t"
 INSTANTS = "SELECT t FROM {}_turnover_between_instants(%s, %s, %s) AS t"
 CELLS = "SELECT coalesce(sum(quantity), 0) FROM {}"
 MOVEMENTS = "SELECT m FROM {}_movements(NULL, %s, %s) AS m"
+COVER = "SELECT * FROM _cover(string_to_array(%s, ' '), %s, %s)"
 BALANCE = "SELECT {}_balance(%s, %s)"
 
 Rows = list[tuple[datetime, int, str | None, Decimal]]
@@ -107,6 +108,35 @@ def some_ranges(choice: random.Random) -> list[tuple[date | None, date | None]]:
         (date(2026, 5, 2), date(2026, 5, 1)),
     ]
     return fixed + [(choice.choice([day(), None]), choice.choice([day(), day(), None])) for _ in range(10)]
+
+
+@pytest.mark.parametrize("grains", ["day month year", "month year", "year"])
+def test_ranges_cover_every_day_once(shop: Shop, grains: str, rng: random.Random) -> None:
+    """What is taken off has been added before, and ranges of days are short."""
+    first = date(2024, 1, 1)
+    signs = set()
+    for _ in range(40):
+        start, end = sorted(first + timedelta(days=rng.randrange(1000)) for _ in range(2))
+        times: dict[date, int] = {}
+        for grain, starts, ends, sign in shop.rows(COVER, grains, start, end):
+            signs.add((grain, sign))
+            assert grain != "day" or (ends - starts).days < 62
+            for day in range((ends - starts).days):
+                at = starts + timedelta(days=day)
+                times[at] = times.get(at, 0) + (-1 if sign else 1)
+        covered = sorted(day for day, count in times.items() if count)
+        assert covered == [start + timedelta(days=day) for day in range((end - start).days)]
+        assert set(times.values()) <= {0, 1}
+    assert any(sign for _, sign in signs)
+
+
+def test_the_least_number_can_be_taken_off(shop: Shop) -> None:
+    """It has no opposite of its own type."""
+    shop.create("tally", resources=[{"name": "quantity", "type": "bigint"}, {"name": "amount", "type": "bigint"}])
+    least = element("r", "2026-03-30", 1, "a", quantity=-(2**63))
+    shop.post([element("r", "2026-03-02", 1, "a", quantity=7), least], "tally")
+    for given in ({}, {"warehouse": 1}, {"warehouse": 1, "lot": "a"}):
+        assert shop.ask("SELECT tally_balance(%s, '2026-03-29')", given)["quantity"] == 7
 
 
 def test_balances_by_group_now_and_then(shop: Shop) -> None:

@@ -174,8 +174,10 @@ class LogSource(FakeSource):
 
     def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
         self.polls = 0
-        # The poll that brings partitions brings no records: batches are the same in every run.
-        return super().poll(0 if self._waiting else max_messages, timeout_s)
+        # The poll that brings partitions brings no records, the next one as many as there may be and not one: batches
+        # are large, and the same in every run.
+        most = RECORDS_OF_A_POLL if max_messages == 1 else max_messages
+        return super().poll(0 if self._waiting else most, timeout_s)
 
     def take_away(self) -> None:
         self._on_revoked(list(self._next), False)  # noqa: FBT003 - as the source does it
