@@ -381,10 +381,11 @@ def test_a_small_batch_waits_for_that_of_another_lane_but_not_for_ever(patient: 
 
 def test_batches_are_not_joined_while_memory_is_short() -> None:
     """Halved ones would be doubled."""
-    made = lanes(2, PATIENT)
-    made.claim([claim(0), replace(claim(1), attempts=3)], UNKNOWN)
-    made.add([sale(0)], 1, 0.0)
-    assert partitions_of(made.take(0.1)) == [{0}]
+    made = lanes(2, BatchLimits(max_events=8, max_age_ms=100))
+    made.claim([claim(0), replace(claim(1), attempts=2)], UNKNOWN)
+    made.add([sale(1)], 1, 0.0)
+    made.add([sale(0)], 1, 0.1)
+    assert partitions_of(made.take(0.2)) == [{1}]
 
 
 def test_a_session_that_commits_nothing_is_free_once_its_partitions_are_given_up(patient: Lanes) -> None:
