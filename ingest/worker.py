@@ -198,7 +198,7 @@ class Worker:
         self._reading_delays.reset()
 
     def _submit(self) -> None:
-        """Let each lane commit what is due in it; where one is full that is not through, reading waits for it."""
+        """Have committed what is due; where a lane is full that cannot go on, reading waits for it."""
         self._start(self._lanes.take(self._clock.now()))
         if self._lanes.is_blocked:
             self._wait_for_commit()

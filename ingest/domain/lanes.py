@@ -5,8 +5,7 @@ several workers are: whatever keeps those from one another's way holds for them.
 partitions half, and half of the lanes commit at a time.
 
 Batches side by side are for a worker that is behind. Small ones would wait for each other's rows and hit the same ones
-twice, so all lanes together make one of them, and the next one waits for it: an event waits a third less, and the
-machine has half as much to do.
+twice, so all lanes together make one of them, and the next one waits for it: docs/performance.md has what that brings.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from ingest.domain.positions import Claim, TopicPartition
 
 # How long after a commit is through the batch that waits for it may be started: what reads looks so often.
 LANDING_S: Final = 0.005
-# How long a small batch waits for another lane's: one that fails, or waits for a lock, holds no other partitions up.
+# How long a small batch waits for another lane's at most: that one may fail again and again, or wait for a lock.
 PATIENCE_S: Final = 1.0
 
 
