@@ -14,10 +14,10 @@ from there.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Final
 
 import structlog
 
@@ -28,42 +28,14 @@ from ingest.domain.decoding import Decode
 from ingest.domain.lanes import Background, InFlight, Lanes
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
-from ingest.domain.progress import KafkaState, Progress
+from ingest.domain.progress import Progress
+from ingest.domain.reading import Source
 from ingest.errors import FencedError, RegistryChangedError, TooLargeError, TransientError
 
+# How long nothing is read while a commit is waited for; each look costs as much as decoding an event or two.
+_READ_AGAIN_S: Final = 0.015
+
 _log = structlog.get_logger(__name__)
-
-
-class Source(Protocol):
-    """Where messages come from: the consumer group."""
-
-    def start(
-        self,
-        on_assigned: Callable[[Sequence[LogBounds]], Sequence[Claim]],
-        on_revoked: Callable[[Sequence[TopicPartition], bool], None],
-    ) -> None:
-        """Join the group; the callbacks run inside `poll`."""
-
-    def poll(self, max_messages: int, timeout_s: float) -> Sequence[Message]:
-        """Return what has arrived."""
-
-    def pause(self) -> None:
-        """Let `poll` return nothing, while the group membership is kept alive."""
-
-    def resume(self) -> None:
-        """End `pause`."""
-
-    def mirror(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Tell Kafka, for lag tools; nothing depends on it."""
-
-    def state(self) -> KafkaState:
-        """Tell what was known of the group and the logs a moment ago, without asking anybody."""
-
-    def rejoin(self) -> None:
-        """Give up all partitions and ask for an assignment again."""
-
-    def close(self) -> None:
-        """Leave the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +106,20 @@ class Worker:
 
     def _step(self) -> None:
         try:
-            self._collect(self._poll(self._lanes.most_messages(self._limits.poll_max_messages), self._poll_timeout_s()))
+            most = self._lanes.most_messages(self._limits.poll_max_messages)
+            messages = self._poll(most, self._poll_timeout_s())
+            self._collect(messages)
             self._mirror_claims()
             self._settle()
             if self._has_stopped_some:
                 self._rejoin()
             self._check_claims()
             self._submit()
+            if len(messages) < most:
+                self._await_commit()
         except FencedError as error:
             self.progress.fenced += 1
-            _log.warning("fenced: the batch was dropped, another worker owns its partitions", error=str(error))
+            _log.warning("fenced: the batch was dropped; claiming its partitions anew", error=str(error))
             self._rejoin()
         except (TransientError, TooLargeError) as error:
             # PostgreSQL could not be asked where to read on, or has no room for a batch, or a registry has no answer.
@@ -203,8 +179,19 @@ class Worker:
         if self._lanes.is_blocked:
             self._wait_for_commit()
 
+    def _await_commit(self) -> None:
+        """While events wait for a commit, wait for that: the source does not return when it is through."""
+        if self._lanes.waits_for_commit:
+            began = self._clock.now()
+            if self._background.wait([one.result for one in self._lanes.in_flight], _READ_AGAIN_S):
+                self._settle()
+                self._start(self._lanes.take(self._clock.now()))
+            self._spent("idle", began)
+
     def _start(self, batches: Sequence[InFlight]) -> None:
         for in_flight in batches:
+            batch = in_flight.batch
+            in_flight.batch = replace(batch, confirm=self._source.confirm(batch.next_offsets))
             self._background.start(partial(self._commit, in_flight))
 
     def _commit(self, in_flight: InFlight) -> None:

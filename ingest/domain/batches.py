@@ -4,7 +4,7 @@ The builder decides by its own clock-free rules when a batch is due (rows, event
 expected position from message offsets, because offsets have gaps (compaction, transaction markers).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -36,11 +36,13 @@ class Batch:
     """Events in the order in which they were read, and the spans they came from, in partition order.
 
     `registry_version` is that of the declarations with which they were decoded; under several, none that there is.
+    Whoever applies it calls `confirm` before the commit, which raises unless the events are of what was claimed.
     """
 
     items: tuple[Decoded, ...]
     spans: tuple[Span, ...]
     registry_version: int
+    confirm: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
     def messages(self) -> tuple[Message, ...]:

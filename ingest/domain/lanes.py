@@ -17,8 +17,6 @@ from ingest.domain.applying import Applied, Store
 from ingest.domain.batches import Batch, BatchBuilder, BatchLimits, Decoded, together
 from ingest.domain.positions import Claim, TopicPartition
 
-# How long after a commit is through the batch that waits for it may be started: what reads looks so often.
-LANDING_S: Final = 0.005
 # How long a small batch waits for another lane's at most: that one may fail again and again, or wait for a lock.
 PATIENCE_S: Final = 1.0
 
@@ -78,6 +76,11 @@ class Lanes:
     def is_blocked(self) -> bool:
         """Whether nothing more should be read before a commit is through."""
         return any(lane.builder.is_full() and (lane.in_flight or not self._room) for lane in self._lanes)
+
+    @property
+    def waits_for_commit(self) -> bool:
+        """Whether events wait that cannot be committed before a commit is through."""
+        return bool(self._busy) and any(len(lane.builder) for lane in self._lanes)
 
     @property
     def is_failing(self) -> bool:
@@ -180,9 +183,10 @@ class Lanes:
         return taken
 
     def due_in_s(self, now: float) -> float | None:
-        """Seconds until there may be a batch to start, when it is old enough or can go on; None when no events wait."""
-        times = [s for lane in self._lanes if (s := lane.builder.due_in_s(now)) is not None]
-        return LANDING_S if times and self._busy else min(times, default=None)
+        """Seconds until a batch is old enough to be started, 0 when it waits for a commit; None when no events wait."""
+        if self.waits_for_commit:
+            return 0.0
+        return min((s for lane in self._lanes if (s := lane.builder.due_in_s(now)) is not None), default=None)
 
     def landed(self) -> Iterable[InFlight]:
         """Batches whose outcome is known, one after another; each frees its lanes."""

@@ -5,6 +5,7 @@ partition that nothing is known about within the time limit is left out, with a 
 asks again later, and the others are read meanwhile.
 """
 
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,7 +22,7 @@ from ingest.kafka.options import Config
 # A new topic is not known to every broker at once; this is how often it is asked again.
 _RETRY_PAUSE_S = 0.1
 _LEAST_TIMEOUT_S = 0.5
-# Nothing that was read is handed on meanwhile.
+# No batch is committed meanwhile.
 _IDS_TIMEOUT_S = 5.0
 # librdkafka answers within the request's own limit; this covers the way through its queues.
 _SLACK_S = 1.0
@@ -39,7 +40,7 @@ class ReadsBounds(Protocol):
         """Return the bounds of each that the broker tells about, in the same order."""
 
     def ask_topic_ids(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
-        """Ask for the ids that topics have now; the answers come by themselves."""
+        """Ask for the ids that topics have now; the answers come by themselves. For any thread."""
 
 
 class BoundsReader:
@@ -50,6 +51,7 @@ class BoundsReader:
         self._timeout_s = timeout_s
         self._ids: AdminClient | None = None
         self._is_lost = False
+        self._asking = threading.Lock()
 
     def read(self, partitions: Sequence[TopicPartition]) -> list[LogBounds]:
         admin = AdminClient(dict(self._config), logger=ClientLog())
@@ -61,12 +63,13 @@ class BoundsReader:
     def ask_topic_ids(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
         # The client asks the one broker that it takes for the controller, for minutes after that one has died: a client
         # that got no answer is replaced by one that looks for a broker anew.
-        if self._ids is None or self._is_lost:
-            self._ids = AdminClient(dict(self._config), logger=ClientLog())
-            self._is_lost = False
-        self._ids.poll(0)
-        timeout_s = min(self._timeout_s, _IDS_TIMEOUT_S)
-        asked = self._ids.describe_topics(ck.TopicCollection(list(topics)), request_timeout=timeout_s)
+        with self._asking:
+            if self._ids is None or self._is_lost:
+                self._ids = AdminClient(dict(self._config), logger=ClientLog())
+                self._is_lost = False
+            self._ids.poll(0)
+            timeout_s = min(self._timeout_s, _IDS_TIMEOUT_S)
+            asked = self._ids.describe_topics(ck.TopicCollection(list(topics)), request_timeout=timeout_s)
         return {topic: _mapped(answer, self._lose) for topic, answer in asked.items()}
 
     def _lose(self) -> None:

@@ -1,113 +1,67 @@
-"""Holds messages back until their topic is known to be the one that was claimed.
+"""Asks whether topics are still the ones that were claimed, before anything that was read of them is committed.
 
 A topic that is deleted and created again has other messages at the same offsets, and the client reads on as if nothing
 had happened. An id is never used again: an answer that was asked for after a message had arrived, and that is the
-claim's id, proves where the message is from. Asking goes on beside reading, one question at a time for all that has
-arrived meanwhile: about 2 ms of delay, and none of throughput.
+claim's id, proves where the message is from. There is one question for a batch, asked when the batch is closed; the
+answer comes while its transaction is under way.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import confluent_kafka as ck
-import structlog
 
-from ingest.domain.messages import Message
+from ingest.errors import FencedError, TransientError
 
 Key: TypeAlias = tuple[str, int]
 """Topic and partition number."""
 
 AsksIds: TypeAlias = Callable[[Sequence[str]], Mapping[str, Future[str]]]
 
-log = structlog.get_logger(__name__)
+# Longer than a request may take.
+_ANSWER_TIMEOUT_S = 6.0
 
 
 @dataclass(slots=True)
-class Confirmer:
-    """The messages on their way from the consumer to whoever polls, in order."""
+class Confirmation:
+    """What a batch waits for before its commit; asked at once, and again with each call after one without an answer.
+
+    `claimed` has the topic's id of each partition, `is_held` tells whether they are still ours.
+    """
 
     ask: AsksIds
-    _arrived: list[Message] = field(default_factory=list)
-    _asked: list[Message] = field(default_factory=list)
-    _answers: Mapping[str, Future[str]] = field(default_factory=dict)
-    _confirmed: deque[Message] = field(default_factory=deque)
+    claimed: Mapping[Key, str]
+    is_held: Callable[[], bool]
+    _answers: Mapping[str, Future[str]] | None = field(init=False)
 
-    @property
-    def unconfirmed(self) -> int:
-        """The number of messages about whose topic an answer is due."""
-        return len(self._arrived) + len(self._asked)
+    def __post_init__(self) -> None:
+        self._answers = self._asked()
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing is on its way."""
-        return not (self._confirmed or self._asked or self._arrived)
+    def __call__(self) -> None:
+        """Return when all topics are those that were claimed; for any thread, one at a time.
 
-    def add(self, messages: Iterable[Message]) -> None:
-        """Take messages that have just arrived."""
-        self._arrived.extend(messages)
-
-    def drop(self, keys: Iterable[Key]) -> None:
-        """Forget the messages of partitions that were given up."""
-        gone = set(keys)
-        if gone:
-            self._arrived = [m for m in self._arrived if (m.topic, m.partition) not in gone]
-            self._asked = [m for m in self._asked if (m.topic, m.partition) not in gone]
-            self._confirmed = deque(m for m in self._confirmed if (m.topic, m.partition) not in gone)
-
-    def clear(self) -> None:
-        """Forget all messages."""
-        self._arrived, self._asked, self._answers = [], [], {}
-        self._confirmed.clear()
-
-    def confirm(self, claimed: Mapping[Key, str | None], wait_s: float = 0.0) -> dict[Key, int]:
-        """Go on as far as answers allow; returns partitions of other topics, with the first offset that is dropped.
-
-        `claimed` has the topic id of each partition that is read; None is one that the cluster does not tell.
+        Raises FencedError when one is not, or when nobody tells and the partitions were given up; TransientError when
+        nobody tells.
         """
-        changed: dict[Key, int] = {}
-        if self._asked:
-            wait(self._answers.values(), wait_s)
-            if not all(answer.done() for answer in self._answers.values()):
-                return changed
-            self._sort_out(claimed, changed)
-        topics = {m.topic for m in self._arrived if claimed.get((m.topic, m.partition)) is not None}
-        if topics:
-            self._asked, self._arrived = self._arrived, []
-            self._answers = self.ask(sorted(topics))
-        else:
-            self._confirmed.extend(self._arrived)
-            self._arrived = []
-        return changed
+        answers = self._asked() if self._answers is None else self._answers
+        self._answers = None
+        try:
+            found = {topic: answer.result(_ANSWER_TIMEOUT_S) for topic, answer in answers.items()}
+        except (ck.KafkaException, TimeoutError) as error:
+            if not self.is_held():
+                message = "its partitions were given up before Kafka told whose they are"
+                raise FencedError(message) from error
+            reason = error.args[0].str() if isinstance(error, ck.KafkaException) else "no answer in time"
+            message = f"Kafka does not tell whether {', '.join(answers)} is what was claimed: {reason}"
+            raise TransientError(message) from error
+        for (topic, _), expected in self.claimed.items():
+            if found[topic] != expected:
+                message = f"topic {topic} was created anew: its id was {expected} and is {found[topic]} now"
+                raise FencedError(message)
+        self._answers = answers
 
-    def take(self, most: int) -> list[Message]:
-        """Hand out what is confirmed, at most so many."""
-        return [self._confirmed.popleft() for _ in range(min(most, len(self._confirmed)))]
-
-    def _sort_out(self, claimed: Mapping[Key, str | None], changed: dict[Key, int]) -> None:
-        ids = {topic: _answer(topic, future) for topic, future in self._answers.items()}
-        again: list[Message] = []
-        for message in self._asked:
-            key = message.topic, message.partition
-            expected = claimed.get(key)
-            found = ids.get(message.topic)
-            if key in changed:
-                continue
-            if expected is None or found == expected:
-                self._confirmed.append(message)
-            elif found is None:
-                again.append(message)
-            else:
-                changed[key] = message.offset
-        self._asked = []
-        self._arrived = again + [m for m in self._arrived if (m.topic, m.partition) not in changed]
-
-
-def _answer(topic: str, future: Future[Any]) -> str | None:
-    try:
-        return str(future.result())
-    except ck.KafkaException as error:
-        log.debug("the broker does not tell a topic's id; asking again", topic=topic, reason=error.args[0].str())
-        return None
+    def _asked(self) -> Mapping[str, Future[str]]:
+        topics = sorted({topic for topic, _ in self.claimed})
+        return self.ask(topics) if topics else {}

@@ -11,7 +11,7 @@ further `poll` raises the same.
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import cast
 
 import confluent_kafka as ck
@@ -23,7 +23,7 @@ from ingest.domain.progress import KafkaState, LogEnd
 from ingest.errors import OperatorError, SettingsError
 from ingest.kafka.bounds import ReadsBounds
 from ingest.kafka.broker_errors import ClientLog, Troubles, fatal, hopeless_from_the_start, outside_log, unreadable
-from ingest.kafka.confirming import Confirmer
+from ingest.kafka.confirming import Confirmation
 from ingest.kafka.options import Config
 from ingest.kafka.rebalance import Assignment, Key, OnAssigned, OnRevoked
 from ingest.kafka.stalling import Stalls
@@ -35,11 +35,6 @@ _OFFER_AGAIN_S = 30.0
 _OFFER_AFTER_REJOINING_S = 5.0
 
 _CLOSE_TIMEOUT_S = 5.0
-
-# How long a poll waits for messages while an answer about earlier ones is due, and how many such there may be.
-_ANSWER_SOON_S = 0.005
-_MOST_UNCONFIRMED = 10_000
-_ANSWER_TIMEOUT_S = 5.0
 
 _MIRROR_AGAIN_S = 1.0
 _LOOK_EVERY_S = 1.0
@@ -60,7 +55,6 @@ class KafkaSource:
         self._offer_at = 0.0
         self._ended: dict[TopicPartition, float] = {}
         self._skipped: set[Key] = set()
-        self._confirmer = Confirmer(bounds.ask_topic_ids)
         self._unmirrored: set[TopicPartition] = set()
         self._mirror_again_at = 0.0
         self._assignment = Assignment(bounds, lambda _: (), lambda _partitions, _lost: None)
@@ -96,13 +90,19 @@ class KafkaSource:
         self._care_for_waiting()
         self._mirror_again()
         self._stalls.note(self._statistics.fetched)
-        records = self._consume(max_messages, timeout_s if self._confirmer.is_empty else min(timeout_s, _ANSWER_SOON_S))
+        records = self._consume(max_messages, timeout_s)
         self._raise_failure()
-        self._confirmer.drop(assignment.moved)
-        self._confirmer.add(self._accept(records))
+        accepted = self._accept(records)
         self._raise_failure()
         assignment.restart(self._consumer, assignment.moved)
-        return self._confirmed(max_messages)
+        return accepted
+
+    def confirm(self, partitions: Collection[TopicPartition]) -> Confirmation:
+        """Ask whether what was read of these partitions is of the topics that were claimed; for before the commit."""
+        keys = [(tp.topic, tp.partition) for tp in partitions]
+        claimed = {key: topic_id for key in keys if (topic_id := self._assignment.topic_ids.get(key)) is not None}
+        held = self._assignment.next_offsets
+        return Confirmation(self._bounds.ask_topic_ids, claimed, lambda: all(key in held for key in keys))
 
     def pause(self) -> None:
         """Let `poll` keep the membership alive without returning messages."""
@@ -139,7 +139,6 @@ class KafkaSource:
         self._assignment.forget(self._consumer)
         self._ended.clear()
         self._skipped.clear()
-        self._confirmer.clear()
         self._consumer.unsubscribe()
         self._subscribe()
         self._offer_at = self._clock() + _OFFER_AFTER_REJOINING_S
@@ -228,15 +227,6 @@ class KafkaSource:
         self._ever_read = self._ever_read or bool(accepted)
         self._heard = self._heard or bool(accepted)
         return accepted
-
-    def _confirmed(self, most: int) -> list[Message]:
-        """Hand out what comes from the topics that were claimed; give up partitions of other ones."""
-        wait_s = _ANSWER_TIMEOUT_S if self._confirmer.unconfirmed > _MOST_UNCONFIRMED else 0.0
-        for key, offset in self._confirmer.confirm(self._assignment.topic_ids, wait_s).items():
-            log.warning("the topic was created anew; what is in it now is not read", topic=key[0], partition=key[1])
-            self._assignment.next_offsets[key] = offset
-            self._ended[TopicPartition(*key)] = self._clock() + _OFFER_AGAIN_S
-        return [] if self._assignment.paused else self._confirmer.take(most)
 
     def _care_for_waiting(self) -> None:
         """Offer what is not read, from time to time; and what cannot go on, once all that was read is committed."""

@@ -141,7 +141,7 @@ WORKER: Final[tuple[Metric[Progress], ...]] = (
     Metric(
         "tallystream_fenced_total",
         Kind.COUNTER,
-        "Batches that were dropped because another worker owns their partitions.",
+        "Batches that were dropped because another worker owns their partitions, or their topic was created anew.",
         lambda m: _one(m.work.fenced),
     ),
     Metric(

@@ -3,6 +3,7 @@
 compare-and-set the positions        any other row count: fenced, nothing happened
 lock the recorders, plan             duplicates and stale events drop out
 write recorders, dead letters, the batch's row
+confirm                              Kafka has told that the events are of the topics that were claimed
 delete and COPY movements            their triggers fold; cells are locked only now
 COMMIT
 """
@@ -112,7 +113,7 @@ class BatchStore:
             self._partitions.ensure(connection, self.database, items)
             clock.lap("partitions")
             with connection.transaction():
-                in_a_row = self._advance(connection, batch, registry)
+                batch_id, in_a_row = self._advance(connection, batch, registry)
                 writer = self._writer(connection, batch, registry)
                 states = writer.lock_recorders(items)
                 clock.lap("lock")
@@ -121,11 +122,12 @@ class BatchStore:
                 if streaks.cuts:
                     raise _EnoughError(streaks.cuts)
                 clock.lap("plan")
-                batch_id = self._next_batch_id(connection)
                 writer.write_recorders(plan, batch_id)
                 writer.write_dead_letters(plan.refusals, batch_id)
                 self._write_batch(connection, batch, plan, batch_id)
                 stops = write_streaks(connection, self.database, batch, in_a_row, streaks, self.most_in_a_row)
+                # No cell is locked yet: nobody else waits while Kafka is waited for.
+                batch.confirm()
                 clock.lap("recorders")
                 writer.write_movements(plan, batch_id)
                 clock.lap("movements")
@@ -134,8 +136,10 @@ class BatchStore:
         clock.lap("commit")
         return replace(_applied(plan, batch_id, clock.seconds), stopped=stops)
 
-    def _advance(self, connection: Connection, batch: Batch, registry: Registry) -> dict[TopicPartition, int]:
-        """Move the positions on; returns how many dead letters in a row each had before."""
+    def _advance(
+        self, connection: Connection, batch: Batch, registry: Registry
+    ) -> tuple[int, dict[TopicPartition, int]]:
+        """Move the positions on; returns the batch's number, and how many dead letters in a row each had before."""
         database = self.database
         spans = batch.spans
         if not spans:
@@ -154,6 +158,7 @@ class BatchStore:
             version = connection.execute(database.compose("read_registry_version"))
             locked = connection.execute(database.compose("lock_advancing"), positions)
             advanced = connection.execute(database.compose("advance_positions"), positions)
+            number = connection.execute(database.compose("next_batch_id"))
         row = version.fetchone()
         if row is None or row[0] != registry.version or row[0] != batch.registry_version:
             message = "a register was changed after this batch was decoded"
@@ -162,17 +167,14 @@ class BatchStore:
             message = f"{len(spans) - advanced.rowcount} of {len(spans)} partitions have another owner or position now"
             raise FencedError(message)
         in_a_row = dict(cast("list[tuple[int, int]]", locked.fetchall()))
-        return {span.claim.topic_partition: in_a_row[span.claim.position_id] for span in spans}
+        ((batch_id,),) = cast("list[tuple[int]]", number.fetchall())
+        return batch_id, {span.claim.topic_partition: in_a_row[span.claim.position_id] for span in spans}
 
     def _writer(self, connection: Connection, batch: Batch, registry: Registry) -> Writer:
         position_ids: dict[PartitionKey, int] = {
             span.claim.topic_partition: span.claim.position_id for span in batch.spans
         }
         return Writer(connection, self.database, registry.registers, position_ids)
-
-    def _next_batch_id(self, connection: Connection) -> int:
-        row = connection.execute(self.database.compose("next_batch_id")).fetchone()
-        return cast("int", row[0]) if row else 0
 
     def _write_batch(self, connection: Connection, batch: Batch, plan: Plan, batch_id: int) -> None:
         with connection.pipeline():

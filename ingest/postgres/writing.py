@@ -78,8 +78,11 @@ class Writer:
         """Write the recorders' new states; fails when a new one was made by somebody else meanwhile."""
         for register in plan.registers:
             self._copy_recorders(register, batch_id)
+        known = [r for r in plan.registers if r.spills or any(change.before is not None for change in r.changes)]
+        if not known:  # an empty pipeline is a round trip, too
+            return
         with self.connection.pipeline():
-            updated = [each for register in plan.registers for each in self._update_recorders(register, batch_id)]
+            updated = [each for register in known for each in self._update_recorders(register, batch_id)]
         for cursor, count in updated:
             if cursor.rowcount != count:
                 message = f"{count - cursor.rowcount} recorders that were locked are gone"

@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from ingest.errors import OperatorError
+from ingest.domain.positions import TopicPartition
+from ingest.errors import OperatorError, TransientError
 from tests.support.kafka import Broker, ControlledBroker, create_topic
 from tests.support.members import Member, Protocol
 from tests.support.processes import free_ports
@@ -60,10 +61,33 @@ def test_leaving_while_the_broker_is_away(own_kafka: ControlledBroker, members: 
     member.read_until(lambda: len(member.messages) == 5)
     own_kafka.kill()
     member.poll(0.5)
-    member.commit()
+    member.source.mirror({TopicPartition(topic, 0): 5})
     started = time.monotonic()
     member.source.close()
     assert time.monotonic() - started < 10
+
+
+def test_what_was_read_is_confirmed_once_the_broker_answers(own_kafka: ControlledBroker, members: MakeMember) -> None:
+    """A batch whose topics nobody tells about fails for a passing reason, and is the same batch after the outage."""
+    topic = create_topic(AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers}))
+    _produce(own_kafka, topic, 0, 5)
+    member = members(own_kafka.bootstrap_servers, [topic]).start()
+    member.read_until(lambda: len(member.messages) == 5)
+    own_kafka.kill()
+    confirm = member.source.confirm([TopicPartition(topic, 0)])
+    with pytest.raises(TransientError, match=f"Kafka does not tell whether {topic} is what was claimed"):
+        confirm()
+    own_kafka.start()
+    wait_until(lambda: _is_confirmed(member, confirm), TIMEOUT_S, "it is confirmed")
+
+
+def _is_confirmed(member: Member, confirm: Callable[[], None]) -> bool:
+    member.poll()
+    try:
+        confirm()
+    except TransientError:
+        return False
+    return True
 
 
 def test_settings_that_cannot_work_are_told(kafka: Broker, members: MakeMember) -> None:

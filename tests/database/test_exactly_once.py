@@ -110,6 +110,26 @@ def test_a_claim_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> No
     pipeline.check()
 
 
+@pytest.mark.scenario("B13")
+@pytest.mark.parametrize("error", [FencedError("created anew"), TransientError("no answer")])
+def test_a_batch_that_is_not_confirmed_leaves_nothing(pipelines: Pipelines, error: Exception) -> None:
+    """While its topics are asked about, which may take a while, it locks no cell; it can be applied afterwards."""
+    pipeline, consumer = seeded(pipelines)
+    batch = consumer.batch()
+
+    def confirm() -> None:
+        with pipeline.database.connect(autocommit=False) as other:
+            other.execute("SELECT 1 FROM accum.inventory_totals_day, accum.inventory_balance_cache FOR UPDATE NOWAIT")
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        consumer.store.apply(replace(batch, confirm=confirm), pipeline.registry)
+    assert consumer.store.standing(batch) is Standing.NOT_COMMITTED
+    consumer.apply(batch)
+    assert pipeline.balances() == EXPECTED
+    pipeline.check()
+
+
 @pytest.mark.scenario("P3")
 @pytest.mark.parametrize("step", STEPS)
 def test_a_session_that_is_killed_in_the_middle_of_a_batch(pipelines: Pipelines, step: str) -> None:

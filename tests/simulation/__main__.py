@@ -36,6 +36,8 @@ RARE = (
     "retention",
     "stopped in order",
     "topic created anew",
+    "topic is another one",
+    "topic not confirmed",
     "truncation",
     "unknown outcome: committed",
     "unknown outcome: fenced",

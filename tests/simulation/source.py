@@ -5,13 +5,14 @@ claimed is offered again; a member that is not heard of loses its partitions and
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
 from ingest.domain.messages import Message
 from ingest.domain.positions import Claim, LogBounds, TopicPartition
 from ingest.domain.progress import KafkaState, LogEnd
+from ingest.errors import FencedError, TransientError
 from tests.simulation.log import PartitionLog
 from tests.simulation.scheduler import Process, Scheduler, Signal
 from tests.simulation.server import Server
@@ -123,6 +124,27 @@ class SimulatedSource:
         self._raise_failure()
         return [] if self._paused or not self._group.is_up else self._take(max_messages)
 
+    def confirm(self, partitions: Collection[TopicPartition]) -> Callable[[], None]:
+        """The broker tells ids as they are at some moment between the question and the use of its answer."""
+        expected = {where: self._topic_ids[where] for where in partitions}
+        asked = self._topic_ids_now(partitions) if self._group.is_up and self._rng.random() < 0.5 else None
+
+        def confirmed() -> None:
+            self._scheduler.sleep(self._rng.uniform(0, 0.02))
+            if asked is None and not self._group.is_up:
+                if all(where in self._next for where in partitions):
+                    self._group.reached["topic not confirmed"] += 1
+                    message = "no answer"
+                    raise TransientError(message)
+                message = "given up"
+                raise FencedError(message)
+            if (self._topic_ids_now(partitions) if asked is None else asked) != expected:
+                self._group.reached["topic is another one"] += 1
+                message = "created anew"
+                raise FencedError(message)
+
+        return confirmed
+
     def pause(self) -> None:
         """Let `poll` return nothing."""
         self._group.reached["reading paused"] += 1
@@ -216,7 +238,7 @@ class SimulatedSource:
         """Notice partitions whose log does not go on where they are read."""
         for where, next_offset in self._next.items():
             log = self._group.logs[where]
-            if self._topic_ids[where] != log.topic_id or not log.low <= next_offset <= log.high:
+            if not log.low <= next_offset <= log.high:
                 self._ended.setdefault(where, self._scheduler.now + OFFER_AGAIN_S)
 
     def _care_for_waiting(self) -> None:
@@ -232,6 +254,9 @@ class SimulatedSource:
             if waiting := sorted(self._given - self._next.keys()):
                 self._claim(waiting)
         self._raise_failure()
+
+    def _topic_ids_now(self, partitions: Iterable[TopicPartition]) -> Mapping[TopicPartition, str | None]:
+        return {where: self._group.logs[where].topic_id for where in partitions}
 
     def _available(self) -> bool:
         logs = self._group.logs

@@ -87,6 +87,11 @@ class SimulatedStore:
         self._hop(transaction)
         server.advance(transaction, batch, registry)
         self._hop(transaction)
+        try:
+            batch.confirm()
+        except BaseException:
+            server.abort(transaction)
+            raise
         self._hop(transaction)
         done: list[Applied] = []
         transaction.change = lambda: done.append(server.apply(batch))

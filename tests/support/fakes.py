@@ -8,7 +8,7 @@ import copy
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.domain.applying import Applied, Claims, Registry, Standing, Stop
@@ -137,6 +137,7 @@ class FakeStore:
                 self.trouble.popleft()(batch)
             if not self.version == registry.version == batch.registry_version:
                 raise RegistryChangedError("changed")
+            batch.confirm()
             return self.commit(batch)
         finally:
             self._busy.release()
@@ -190,7 +191,10 @@ class FakeStore:
 
 @dataclass
 class FakeSource:
-    """A group with one member that reads `log`; `events` happen, in this order, one at the beginning of each poll."""
+    """A group with one member that reads `log`; `events` happen, in this order, one at the beginning of each poll.
+
+    `unconfirmed` is what comes of the next questions whether a batch is of the topics that were claimed.
+    """
 
     log: dict[TopicPartition, list[Message]]
     events: deque[Callable[[], None]] = field(default_factory=deque)
@@ -203,6 +207,7 @@ class FakeSource:
     pauses: int = 0
     polls: int = 0
     polls_while_paused: int = 0
+    unconfirmed: deque[Exception] = field(default_factory=deque)
     paused: bool = False
     closed: bool = False
     started: bool = False
@@ -253,6 +258,14 @@ class FakeSource:
         gone = [partition(number) for number in numbers]
         self.revoked.difference_update(gone)
         self.assign(gone)
+
+    def confirm(self, partitions: Collection[TopicPartition]) -> Callable[[], None]:
+        def confirmed() -> None:
+            assert partitions, "a batch without partitions"
+            if self.unconfirmed:
+                raise self.unconfirmed.popleft()
+
+        return confirmed
 
     def pause(self) -> None:
         self.paused = True

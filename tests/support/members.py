@@ -82,8 +82,9 @@ class Member:
         read_all_until([self], condition, timeout_s)
 
     def commit(self) -> None:
-        """Move the positions, as a worker's transaction does, and tell Kafka."""
+        """Move the positions, as a worker's transaction does, once it is confirmed, and tell Kafka."""
         done = dict(self._uncommitted)
+        self.source.confirm(done)()
         self._uncommitted.clear()
         self.positions.next_offsets |= done
         self.source.mirror(done)

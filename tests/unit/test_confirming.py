@@ -1,4 +1,4 @@
-"""Messages are handed out in order, once, and only when their topic is known to be the one that was claimed."""
+"""A batch is confirmed only by an answer that its topics are the ones that were claimed."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -6,116 +6,75 @@ from concurrent.futures import Future
 import confluent_kafka as ck
 import pytest
 
-from ingest.domain.messages import Message
-from ingest.kafka.confirming import Confirmer, Key
+from ingest.errors import FencedError, TransientError
+from ingest.kafka.confirming import Confirmation, Key
 
-CLAIMED: Mapping[Key, str | None] = {("a", 0): "id-a", ("a", 1): "id-a", ("b", 0): "id-b", ("simulated", 0): None}
+CLAIMED: Mapping[Key, str] = {("a", 0): "id-a", ("a", 1): "id-a", ("b", 0): "id-b"}
 
 
 class Cluster:
-    """Answers when a test says so."""
+    """Answers what a test says: ids by topic; a topic without one is not told about."""
 
-    def __init__(self) -> None:
+    def __init__(self, **ids: str) -> None:
+        self.ids = ids
         self.asked: list[Sequence[str]] = []
-        self.futures: Mapping[str, Future[str]] = {}
 
     def ask(self, topics: Sequence[str]) -> Mapping[str, Future[str]]:
         self.asked.append(topics)
-        self.futures = {topic: Future() for topic in topics}
-        return self.futures
-
-    def answer(self, **ids: str | None) -> None:
-        for topic, found in ids.items():
-            if found is None:
-                self.futures[topic].set_exception(ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT)))
+        futures: dict[str, Future[str]] = {topic: Future() for topic in topics}
+        for topic, future in futures.items():
+            if topic in self.ids:
+                future.set_result(self.ids[topic])
             else:
-                self.futures[topic].set_result(found)
+                future.set_exception(ck.KafkaException(ck.KafkaError(ck.KafkaError._TIMED_OUT)))
+        return futures
 
 
-def message(topic: str, offset: int, partition: int = 0) -> Message:
-    """A record; what is in it does not matter here."""
-    return Message(topic, partition, offset, None, None, b"")
+def confirmation(cluster: Cluster, claimed: Mapping[Key, str] = CLAIMED, *, held: bool = True) -> Confirmation:
+    """Of a batch of these partitions."""
+    return Confirmation(cluster.ask, claimed, lambda: held)
 
 
-def taken(confirmer: Confirmer, most: int = 100) -> list[tuple[str, int, int]]:
-    """What is handed out: topic, partition and offset."""
-    return [(m.topic, m.partition, m.offset) for m in confirmer.take(most)]
+def test_it_is_asked_at_once_and_about_each_topic_once() -> None:
+    """The answer is there by the time it is needed, and holds for every further attempt at the same batch."""
+    cluster = Cluster(a="id-a", b="id-b")
+    confirm = confirmation(cluster)
+    assert cluster.asked == [["a", "b"]]
+    confirm()
+    cluster.ids["a"] = "another"
+    confirm()
+    assert cluster.asked == [["a", "b"]]
 
 
-def test_nothing_is_handed_out_before_the_answer() -> None:
-    """One question at a time; what arrives after it was asked waits for the next one."""
+def test_a_topic_that_was_created_anew_is_not_confirmed() -> None:
+    """Neither for one partition nor, where two were claimed under different ids, for both."""
+    with pytest.raises(FencedError, match="topic b was created anew: its id was id-b and is id-c now"):
+        confirmation(Cluster(a="id-a", b="id-c"))()
+    for now in ("id-a", "id-c"):
+        with pytest.raises(FencedError, match="created anew"):
+            confirmation(Cluster(a=now), {("a", 0): "id-a", ("a", 1): "id-c"})()
+
+
+def test_without_an_answer_it_is_asked_again() -> None:
+    """The batch fails for a passing reason, which names the topics and what the client said."""
+    cluster = Cluster(a="id-a")
+    confirm = confirmation(cluster)
+    with pytest.raises(TransientError, match="whether a, b is what was claimed: Local: Timed out"):
+        confirm()
+    cluster.ids["b"] = "id-b"
+    confirm()
+    assert cluster.asked == [["a", "b"], ["a", "b"]]
+
+
+def test_without_an_answer_nobody_waits_for_what_was_given_up() -> None:
+    """A topic that was deleted may never come back: its partitions leave, and the batch with them."""
+    with pytest.raises(FencedError, match="given up"):
+        confirmation(Cluster(a="id-a"), held=False)()
+    confirmation(Cluster(a="id-a", b="id-b"), held=False)()
+
+
+def test_a_cluster_that_tells_no_ids_is_not_asked() -> None:
+    """A simulated one: there is no id to compare with."""
     cluster = Cluster()
-    confirmer = Confirmer(cluster.ask)
-    confirmer.add([message("a", 0), message("b", 0)])
-    assert confirmer.confirm(CLAIMED) == {}
-    confirmer.add([message("a", 1)])
-    cluster.answer(a="id-a")
-    assert confirmer.confirm(CLAIMED) == {}
-    assert (taken(confirmer), confirmer.unconfirmed) == ([], 3)
-    cluster.answer(b="id-b")
-    confirmer.confirm(CLAIMED)
-    assert taken(confirmer, 1) == [("a", 0, 0)]
-    assert taken(confirmer) == [("b", 0, 0)]
-    assert cluster.asked == [["a", "b"], ["a"]]
-    cluster.answer(a="id-a")
-    confirmer.confirm(CLAIMED)
-    assert taken(confirmer) == [("a", 0, 1)]
-    assert confirmer.is_empty
-
-
-@pytest.mark.scenario("B13")
-def test_messages_of_another_topic_are_dropped() -> None:
-    """From the first one that is in doubt on, by partition; the others go on."""
-    cluster = Cluster()
-    confirmer = Confirmer(cluster.ask)
-    confirmer.add([message("a", 7), message("b", 3), message("a", 9, 1), message("a", 8)])
-    confirmer.confirm(CLAIMED)
-    confirmer.add([message("a", 9)])
-    cluster.answer(a="another", b="id-b")
-    assert confirmer.confirm(CLAIMED) == {("a", 0): 7, ("a", 1): 9}
-    assert taken(confirmer) == [("b", 0, 3)]
-    assert confirmer.is_empty
-
-
-def test_an_answer_that_does_not_come_is_asked_for_again() -> None:
-    """Nothing is lost, nothing is handed out meanwhile, and the order stays."""
-    cluster = Cluster()
-    confirmer = Confirmer(cluster.ask)
-    confirmer.add([message("a", 0)])
-    confirmer.confirm(CLAIMED)
-    confirmer.add([message("a", 1)])
-    cluster.answer(a=None)
-    assert confirmer.confirm(CLAIMED) == {}
-    assert taken(confirmer) == []
-    cluster.answer(a="id-a")
-    confirmer.confirm(CLAIMED)
-    assert taken(confirmer) == [("a", 0, 0), ("a", 0, 1)]
-
-
-def test_a_cluster_that_knows_no_ids_is_not_asked() -> None:
-    """A simulated one: its messages go straight through."""
-    cluster = Cluster()
-    confirmer = Confirmer(cluster.ask)
-    confirmer.add([message("simulated", 0)])
-    confirmer.confirm(CLAIMED)
-    assert taken(confirmer) == [("simulated", 0, 0)]
+    confirmation(cluster, {})()
     assert not cluster.asked
-
-
-def test_partitions_that_were_given_up_are_forgotten() -> None:
-    """Wherever their messages were on the way; the others stay."""
-    cluster = Cluster()
-    confirmer = Confirmer(cluster.ask)
-    confirmer.add([message("a", 0), message("b", 0)])
-    confirmer.confirm(CLAIMED)
-    cluster.answer(a="id-a", b="id-b")
-    confirmer.confirm(CLAIMED)
-    confirmer.add([message("a", 1), message("b", 1)])
-    confirmer.confirm(CLAIMED)
-    confirmer.add([message("a", 2), message("b", 2)])
-    confirmer.drop([("a", 0)])
-    cluster.answer(a="id-a", b="id-b")
-    confirmer.confirm(CLAIMED)
-    cluster.answer(b="id-b")
-    confirmer.confirm(CLAIMED)
-    assert taken(confirmer) == [("b", 0, 0), ("b", 0, 1), ("b", 0, 2)]

@@ -8,7 +8,7 @@ import pytest
 
 from ingest.domain.applying import Applied
 from ingest.domain.batches import SEVERAL_VERSIONS, Batch, BatchLimits
-from ingest.domain.lanes import LANDING_S, InFlight, Lanes
+from ingest.domain.lanes import InFlight, Lanes
 from ingest.domain.messages import Event, Message, Refusal
 from ingest.domain.positions import Claim, TopicPartition
 from ingest.errors import TooLargeError, TransientError
@@ -282,7 +282,7 @@ def test_partitions_are_gathered_when_others_are_given_away() -> None:
     made.add(large(0), 1, 2.0)
     (oldest,) = made.take(3.0)
     assert [where.partition for where in oldest.batch.next_offsets] == [1]
-    assert (made.take(3.0), made.due_in_s(3.0)) == ([], LANDING_S)
+    assert (made.take(3.0), made.due_in_s(3.0)) == ([], 0.0)
     made.gather(3.0)
     assert shares(made) == [{0}, {1}]
     land(made, oldest)
@@ -344,7 +344,7 @@ def test_no_partition_is_in_two_batches_at_a_time(patient: Lanes) -> None:
     patient.add([sale(0), sale(1)], 1, 0.0)
     (taken,) = patient.take(1.0)
     patient.add([sale(1, offset) for offset in range(1, 5)], 1, 1.0)
-    assert (patient.take(9.0), patient.due_in_s(9.0)) == ([], LANDING_S)
+    assert (patient.take(9.0), patient.due_in_s(9.0)) == ([], 0.0)
     land(patient, taken)
     assert partitions_of(patient.take(9.0)) == [{1}]
 
@@ -361,7 +361,7 @@ def test_a_small_batch_waits_for_that_of_another_lane_but_not_for_ever(patient: 
     patient.add([sale(0)], 1, 0.0)
     (first,) = patient.take(0.1)
     patient.add([sale(1)], 1, 1.0)
-    assert (patient.take(1.9), patient.due_in_s(1.9)) == ([], LANDING_S)
+    assert (patient.take(1.9), patient.due_in_s(1.9)) == ([], 0.0)
     (second,) = patient.take(2.0)
     land(patient, first, second)
     patient.add([sale(0, 1)], 1, 2.0)

@@ -13,7 +13,14 @@ import pytest
 
 from ingest.domain.batches import Batch, BatchLimits
 from ingest.domain.plans import Outcome
-from ingest.errors import FencedError, OperatorError, PositionError, RegistryChangedError, TooLargeError
+from ingest.errors import (
+    FencedError,
+    OperatorError,
+    PositionError,
+    RegistryChangedError,
+    TooLargeError,
+    TransientError,
+)
 from ingest.worker import WorkerLimits
 from tests.support.bench import DOWN, QUICK, Bench, nothing
 from tests.support.fakes import FakeClock, FakeStore, fails, loses_reply, partition
@@ -133,6 +140,25 @@ def test_fenced_drops_everything_and_joins_anew(bench: Callable[..., Bench]) -> 
 
 
 @pytest.mark.scenario("P8")
+def test_a_batch_of_a_topic_that_was_created_anew_is_dropped(bench: Callable[..., Bench]) -> None:
+    """Nothing of it is applied; the partitions are claimed anew, which tells whether they may be read."""
+    one = bench(records=9)
+    one.source.unconfirmed.append(FencedError("topic t was created anew"))
+    one.run()
+    one.check()
+    assert one.source.rejoined == 1
+    assert one.worker.progress.fenced == 1
+
+
+def test_a_batch_is_tried_again_until_kafka_tells(bench: Callable[..., Bench]) -> None:
+    """What was read stays, and nothing of it is applied before."""
+    one = bench(records=3)
+    one.source.unconfirmed.extend([TransientError("no answer")] * 3)
+    one.run()
+    one.check()
+    assert (one.worker.progress.retries, one.source.rejoined) == (3, 0)
+
+
 def test_positions_that_went_back_are_noticed_without_new_events(bench: Callable[..., Bench]) -> None:
     """A fail-over lost the last commits and nothing new comes: a regular look at the positions finds out."""
     one = bench(limits=replace(QUICK, check_every_ms=1))
