@@ -20,6 +20,8 @@ from ingest.settings import Settings
 from ingest.wiring import commands, parts
 
 _POLL_S = 0.1
+# Nobody waits for a single event here: larger portions cost less.
+_BATCHES_AT_ONCE = 10
 
 
 def build_rebuilder(
@@ -33,7 +35,7 @@ def build_rebuilder(
     access = parts.database(settings)
     migrations.check(access)
     limits = RebuilderLimits(
-        max_events=settings.batch_max_events,
+        max_events=_BATCHES_AT_ONCE * settings.batch_max_events,
         max_bytes=settings.batch_max_bytes,
         hold_ms=settings.rebuild_hold_ms,
         retry_initial_ms=settings.retry_initial_ms,
@@ -71,7 +73,7 @@ def trace_recorder(
         total = sum(end - start for start, end in spans.values())
         done = 0
         while not reader.is_done():
-            messages = reader.read(settings.batch_max_events, _POLL_S)
+            messages = reader.read(_BATCHES_AT_ONCE * settings.batch_max_events, _POLL_S)
             decoded = (decode(registry, message) for message in messages if may_be_of(message, recorder))
             items += [item for item in decoded if item.recorder == recorder]
             done += len(messages)

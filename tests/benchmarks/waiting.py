@@ -1,8 +1,8 @@
 """How long it takes until an event can be read in the tables, at half of the load that the worker can bear.
 
 Events are produced at an even pace, into one partition after the other, by nobody else: that tells their offsets. An
-observer looks at the positions in PostgreSQL all the time, and an event is visible when its partition's position has
-passed it. Producer and observer share the machine with what they measure, and do as little as they can.
+observer looks at the positions in PostgreSQL every few milliseconds, and an event is visible when its partition's
+position has passed it. Producer and observer share the machine with what they measure, and do as little as they can.
 """
 
 import threading
@@ -23,10 +23,11 @@ from tests.support.postgres import Database
 SHAPE = Shape(cells=1000)
 CAPACITY = 200_000
 SECONDS = 20.0
-# The first batches of a process find neither its plans nor its pages in memory: 370 ms.
-WARM_UP_S = 1.0
+# The first batches of a process find neither its plans nor its pages in memory, and take 200 ms each; events pile up.
+WARM_UP_S = 3.0
 TICK_S = 0.005
-LOOK_S = 0.002
+# An event is seen so much too late at most. Looking every 2 ms took 5 % of a core.
+LOOK_S = 0.01
 LAST_LOOK_S = 30.0
 POSITIONS = "SELECT partition, next_offset FROM accum._positions"
 
