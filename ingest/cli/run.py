@@ -1,5 +1,7 @@
 """`tallystream run`: one worker, until it is told to stop."""
 
+import gc
+
 from ingest.cli.common import logs_that_never_wait, settings_for, stop_when_told
 from ingest.wiring import observing, processes
 from ingest.wiring.starting import Start
@@ -14,4 +16,6 @@ def run() -> None:
         stop_when_told(start.stop)
         with observing.watch_worker(settings, worker, lambda: log.dropped):
             start.wait_for_schema()
+            # What is there now stays to the end. Looking through all of it kept everything waiting for 69 ms at a time.
+            gc.freeze()
             worker.run()

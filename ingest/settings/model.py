@@ -121,7 +121,7 @@ class Settings(BaseModel):
         default=2,
         ge=1,
         le=16,
-        description="Sessions over which large batches are committed side by side; small ones go over one. A group's"
+        description="Sessions over which batches are committed side by side; small ones go over one. A group's"
         " workers share them: each has what its share of the partitions comes to, and one at least.",
     )
     batch_max_movements: int = Field(
