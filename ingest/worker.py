@@ -8,6 +8,7 @@ from there.
     a declaration changed                    decoded again
     memory is short                          read again in halves, after a process that was killed too
     somebody else owns a partition           everything in memory is dropped, the group is joined anew
+    a topic was created anew                 the same: what was read of it is not committed
     a partition's log and position disagree  that partition is not read; the others are
     a partition's events are all refused     after so many it is not read on; a person decides
     stop                                     what was read is committed within a budget, then the group is left
@@ -32,7 +33,7 @@ from ingest.domain.progress import Progress
 from ingest.domain.reading import Source
 from ingest.errors import FencedError, RegistryChangedError, TooLargeError, TransientError
 
-# How long nothing is read while a commit is waited for; each look costs as much as decoding an event or two.
+# How long nothing is read while a commit is waited for: a look costs as much as decoding some events does.
 _READ_AGAIN_S: Final = 0.015
 
 _log = structlog.get_logger(__name__)
