@@ -14,7 +14,7 @@ from ingest.kafka.options import admin_config, producer_config
 from ingest.kafka.producer import EventProducer
 from tests.support.kafka_cluster import KafkaCluster
 from tests.support.postgres import Database
-from tests.support.program import Program, run_tallystream
+from tests.support.program import Program, run_tallystream, small_batches
 from tests.support.steady_load import STOCK, steady_load
 from tests.support.waiting import wait_until
 
@@ -43,7 +43,7 @@ def test_a_leader_that_is_killed_under_load(
         "TALLYSTREAM_POSTGRES_DSN": database.dsn,
         "TALLYSTREAM_KAFKA_BOOTSTRAP_SERVERS": kafka_cluster.bootstrap_servers,
         "TALLYSTREAM_TOPICS": TOPIC,
-        "TALLYSTREAM_BATCH_MAX_EVENTS": "20",
+        **small_batches(20),
     }
     file = tmp_path / "stock.toml"
     file.write_text(STOCK, encoding="utf-8")

@@ -6,6 +6,7 @@ import pytest
 
 from ingest.demo.shop import write_history
 from tests.support.downloads import ROOT
+from tests.support.program import small_batches
 from tests.support.shop_books import compare
 from tests.support.stream import Stream
 
@@ -20,7 +21,7 @@ KILLS = 4
 def test_kill_9_changes_nothing(stream: Stream, rng: random.Random) -> None:
     """Four kills of two workers: every cell and day, every count of events, and Kafka's offsets are right."""
     # Small batches: a kill finds some committed, one under way, and many to come.
-    stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"] = "10"
+    stream.extra |= small_batches(10)
     history = write_history(rng.randrange(2**32), EVENTS)
     stream.declare(DECLARATIONS.read_text(encoding="utf-8"))
     stream.worker()

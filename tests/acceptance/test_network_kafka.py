@@ -19,7 +19,7 @@ from tests.support.lacking import skip_for
 from tests.support.local_kafka import LocalKafka
 from tests.support.postgres import Database
 from tests.support.processes import free_ports
-from tests.support.program import Program, run_tallystream
+from tests.support.program import Program, run_tallystream, small_batches
 from tests.support.steady_load import STOCK, steady_load
 from tests.support.toxiproxy import Link, Network, Stream
 
@@ -80,7 +80,7 @@ def far(network: Network, database: Database, program: Callable[..., Program], t
             "TALLYSTREAM_LOCK_TIMEOUT_MS": "2000",
             "TALLYSTREAM_CONNECT_TIMEOUT_MS": "2000",
             "TALLYSTREAM_RETRY_MAX_MS": "500",
-            "TALLYSTREAM_BATCH_MAX_EVENTS": "20",
+            **small_batches(20),
             "TALLYSTREAM_KAFKA_OPTIONS": '{"socket.timeout.ms": "3000", "reconnect.backoff.max.ms": "500"}',
         }
         file = tmp_path / "stock.toml"

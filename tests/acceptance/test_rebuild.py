@@ -15,7 +15,7 @@ import pytest
 
 from ingest.demo.shop import INVENTORY, History, write_history
 from tests.support.downloads import ROOT
-from tests.support.program import Done
+from tests.support.program import Done, small_batches
 from tests.support.shop_books import compare
 from tests.support.stream import Stream
 from tests.support.waiting import wait_until
@@ -98,7 +98,7 @@ class Feeding:
 
 def damaged(stream: Stream, rng: random.Random) -> tuple[History, list[tuple[bytes, bytes]]]:
     """Half of the shop's year has been applied, and then the register was damaged; the other half is still to come."""
-    stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"] = "50"
+    stream.extra |= small_batches(50)
     history = write_history(rng.randrange(2**32), EVENTS)
     records = [(event.key, event.value) for event in history.events]
     stream.declare(DECLARATIONS.read_text(encoding="utf-8"))

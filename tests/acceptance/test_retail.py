@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from tests.support.postgres import Database
+from tests.support.program import small_batches
 from tests.support.retail import REGISTER, Shop, first_stream, same, second_stream
 from tests.support.stream import Stream
 
@@ -41,7 +42,7 @@ def test_the_retail_data(stream: Stream, retail: Shop, rng: random.Random) -> No
 
     # Two thousand corrections in batches that make them last, so that kills find something to do.
     stream.stop()
-    stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"] = "10"
+    stream.extra |= small_batches(10)
     corrections = second_stream(retail)
     again = rng.sample(events + corrections, int(len(events + corrections) * DUPLICATES))
     stream.worker()
@@ -54,7 +55,8 @@ def test_the_retail_data(stream: Stream, retail: Shop, rng: random.Random) -> No
     assert stream.counts() == expected
 
     stream.stop()
-    del stream.extra["TALLYSTREAM_BATCH_MAX_EVENTS"]
+    for name in small_batches(10):
+        del stream.extra[name]
     before = contents(stream.database)
     stream.produce(events)
     stream.worker()

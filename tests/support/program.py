@@ -52,6 +52,11 @@ class Done:
         return self
 
 
+def small_batches(events: int) -> dict[str, str]:
+    """Settings of a worker whose batches stay small, so that a test meets many of them."""
+    return {"TALLYSTREAM_BATCH_MAX_EVENTS": str(events), "TALLYSTREAM_BATCH_GROWTH": "10"}
+
+
 def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """The caller's, without what would change the program's behaviour, with JSON logs and what the test says."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TALLYSTREAM_", "KAFKA_", "PG"))}

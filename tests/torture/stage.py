@@ -16,6 +16,7 @@ from tests.support.kafka import create_topic
 from tests.support.local_kafka import LocalKafka
 from tests.support.local_postgres import LocalPostgres
 from tests.support.postgres import Database, Databases, migrate
+from tests.support.program import small_batches
 from tests.support.proxy import Proxy
 from tests.torture.load import REGISTERS
 
@@ -50,7 +51,7 @@ class Stage:
             "TALLYSTREAM_TOPICS": self.topic,
             "TALLYSTREAM_GROUP": self.group,
             "TALLYSTREAM_SESSION_TIMEOUT_MS": str(SESSION_TIMEOUT_MS),
-            "TALLYSTREAM_BATCH_MAX_EVENTS": "40",
+            **small_batches(40),
             "TALLYSTREAM_FLUSH_AFTER_MS": "50",
             "TALLYSTREAM_CONNECT_TIMEOUT_MS": "3000",
             "TALLYSTREAM_STATEMENT_TIMEOUT_MS": "8000",
