@@ -55,10 +55,7 @@ def test_a_broker_that_is_not_there_yet(members: MakeMember) -> None:
 
 def test_leaving_while_the_broker_is_away(own_kafka: ControlledBroker, members: MakeMember) -> None:
     """A worker that is stopped during an outage ends in a moment."""
-    topic = create_topic(AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers}))
-    _produce(own_kafka, topic, 0, 5)
-    member = members(own_kafka.bootstrap_servers, [topic]).start()
-    member.read_until(lambda: len(member.messages) == 5)
+    topic, member = _reader(own_kafka, members)
     own_kafka.kill()
     member.poll(0.5)
     member.source.mirror({TopicPartition(topic, 0): 5})
@@ -69,16 +66,22 @@ def test_leaving_while_the_broker_is_away(own_kafka: ControlledBroker, members: 
 
 def test_what_was_read_is_confirmed_once_the_broker_answers(own_kafka: ControlledBroker, members: MakeMember) -> None:
     """A batch whose topics nobody tells about fails for a passing reason, and is the same batch after the outage."""
-    topic = create_topic(AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers}))
-    _produce(own_kafka, topic, 0, 5)
-    member = members(own_kafka.bootstrap_servers, [topic]).start()
-    member.read_until(lambda: len(member.messages) == 5)
+    topic, member = _reader(own_kafka, members)
     own_kafka.kill()
     confirm = member.source.confirm([TopicPartition(topic, 0)])
     with pytest.raises(TransientError, match=f"Kafka does not tell whether {topic} is what was claimed"):
         confirm()
     own_kafka.start()
     wait_until(lambda: _is_confirmed(member, confirm), TIMEOUT_S, "it is confirmed")
+
+
+def _reader(own_kafka: ControlledBroker, members: MakeMember) -> tuple[str, Member]:
+    """A topic, and a member that has read the five messages in it."""
+    topic = create_topic(AdminClient({"bootstrap.servers": own_kafka.bootstrap_servers}))
+    _produce(own_kafka, topic, 0, 5)
+    member = members(own_kafka.bootstrap_servers, [topic]).start()
+    member.read_until(lambda: len(member.messages) == 5)
+    return topic, member
 
 
 def _is_confirmed(member: Member, confirm: Callable[[], None]) -> bool:

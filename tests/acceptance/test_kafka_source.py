@@ -304,6 +304,7 @@ def test_a_recreated_topic_stops_its_partitions(
         member.drop()
         member.source.rejoin()
     member.read_until(lambda: len(member.stopped) == 2)
+    assert member.poll(1) == []
     assert member.positions.next_offsets == before, "not one message of the new topic"
     for problem in member.stopped.values():
         assert f"its topic id was {old} and is {_topic_id(kafka, topic)} now" in str(problem)
