@@ -27,7 +27,8 @@ CREATE TABLE accum._registers (
     period_min date NOT NULL,
     period_max date NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    high_write_auto boolean NOT NULL
+    high_write_auto boolean NOT NULL,
+    subtotals jsonb NOT NULL
 );
 
 CREATE TABLE accum._rebuilds (

@@ -44,6 +44,7 @@ class _RegisterModel(BaseModel):
     period_min: date = date(2000, 1, 1)
     period_max: date = date(2099, 12, 31)
     high_write_auto: Annotated[bool, Field(strict=True)] = False
+    subtotals: tuple[str, ...] = ()
 
 
 class _FileModel(BaseModel):

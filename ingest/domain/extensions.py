@@ -8,8 +8,8 @@ from typing import Final
 
 from ingest.domain.registers import Dimension, Register, Resource
 
-CHANGEABLE: Final = ("high_write", "high_write_auto", "tombstone_unposts", "period_min", "period_max")
-"""Options that say how writing goes on and what is accepted from now on."""
+CHANGEABLE: Final = ("high_write", "high_write_auto", "tombstone_unposts", "period_min", "period_max", "subtotals")
+"""Options that lose nothing: how writing goes on, what is accepted from now on, what is added up beside the totals."""
 
 
 @dataclass(frozen=True, slots=True)

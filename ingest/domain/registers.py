@@ -107,6 +107,7 @@ class Register:
     period_min: date = date(2000, 1, 1)
     period_max: date = date(2099, 12, 31)
     high_write_auto: bool = False
+    subtotals: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ def _all_problems(register: Register) -> Iterator[Problem]:
     for column in register.resources:
         if column.name in dimensions:
             yield Problem(f"resources.{column.name}", "a dimension has this name already")
+    yield from _subtotal_problems(register)
     if not is_time_zone(register.time_zone):
         yield Problem("time_zone", f"{register.time_zone!r} is no known time zone; use a name like 'Europe/London'")
     if register.period_min > register.period_max:
@@ -176,6 +178,15 @@ def _choice_problems(register: Register) -> Iterator[Problem]:
     for key, value, allowed in choices:
         if value not in allowed:
             yield Problem(key, f"{value!r} is not one of {', '.join(allowed)}")
+
+
+def _subtotal_problems(register: Register) -> Iterator[Problem]:
+    names = [column.name for column in register.dimensions]
+    for name, count in Counter(register.subtotals).items():
+        if name not in names:
+            yield Problem("subtotals", f"{name!r} is not one of the dimensions {', '.join(names)}")
+        if count > 1:
+            yield Problem("subtotals", f"{name!r} is named {count} times")
 
 
 def _column_problems(table: str, columns: Sequence[Dimension | Resource]) -> Iterator[Problem]:

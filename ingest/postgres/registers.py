@@ -71,11 +71,14 @@ def _create(connection: Connection, database: Database, register: Register) -> N
     parameters["kind"] = register.kind.value
     parameters["dimensions"] = Jsonb(as_columns(register.dimensions))
     parameters["resources"] = Jsonb(as_columns(register.resources))
+    parameters["subtotals"] = Jsonb(register.subtotals)
     _change(connection, database, "create_register", parameters)
 
 
 def _alter(connection: Connection, database: Database, register: Register, extension: Extension) -> None:
     options = {name: getattr(register, name) if name in extension.options else None for name in CHANGEABLE}
+    if options["subtotals"] is not None:
+        options["subtotals"] = Jsonb(register.subtotals)
     parameters = {
         "name": register.name,
         "dimensions": Jsonb(as_columns(extension.dimensions)),
@@ -100,11 +103,12 @@ def as_columns(columns: Iterable[Dimension | Resource]) -> list[dict[str, str]]:
 
 def as_register(row: tuple[object, ...]) -> Register:
     """Return a row of declarations as a register."""
-    name, kind, dimensions, resources, *rest = row
+    name, kind, dimensions, resources, *rest, subtotals = row
     return Register(
         cast("str", name),
         Kind(cast("str", kind)),
         tuple(Dimension(c["name"], c["type"]) for c in cast("list[dict[str, str]]", dimensions)),
         tuple(Resource(c["name"], c["type"]) for c in cast("list[dict[str, str]]", resources)),
         *cast("tuple[str, str, bool, str, str, bool, date, date, bool]", tuple(rest)),
+        subtotals=tuple(cast("list[str]", subtotals)),
     )

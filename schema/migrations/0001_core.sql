@@ -14,10 +14,12 @@ CREATE TABLE _registers (
     period_min date NOT NULL,
     period_max date NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
-    high_write_auto boolean NOT NULL
+    high_write_auto boolean NOT NULL,
+    subtotals jsonb NOT NULL
 );
 COMMENT ON TABLE _registers IS 'One row per register: its declaration.';
 COMMENT ON COLUMN _registers.dimensions IS 'Array of {name, type} in column order.';
+COMMENT ON COLUMN _registers.subtotals IS 'Array of the names of dimensions each of whose values has totals of its own.';
 
 CREATE TABLE _registry_version (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION register_create(
     name text, dimensions jsonb, resources jsonb, kind text DEFAULT 'balance', totals_period text DEFAULT 'day',
     partition_by text DEFAULT 'month', high_write boolean DEFAULT false, recorder_type text DEFAULT 'text',
     time_zone text DEFAULT 'UTC', tombstone_unposts boolean DEFAULT false, period_min date DEFAULT '2000-01-01',
-    period_max date DEFAULT '2099-12-31', high_write_auto boolean DEFAULT false
+    period_max date DEFAULT '2099-12-31', high_write_auto boolean DEFAULT false, subtotals jsonb DEFAULT '[]'
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
 DECLARE
@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     register := _check_declaration(ROW(
         name, kind, dimensions, resources, totals_period, partition_by, coalesce(high_write, false), recorder_type, time_zone,
-        coalesce(tombstone_unposts, false), period_min, period_max, now(), coalesce(high_write_auto, false)
+        coalesce(tombstone_unposts, false), period_min, period_max, now(), coalesce(high_write_auto, false), subtotals
     )::_registers);
     PERFORM _change_registry();
     IF EXISTS (SELECT 1 FROM _registers AS r WHERE r.name = register.name) THEN
@@ -22,7 +22,7 @@ BEGIN
     PERFORM _create_register(register);
 END
 $$;
-COMMENT ON FUNCTION register_create(text, jsonb, jsonb, text, text, text, boolean, text, text, boolean, date, date, boolean) IS
+COMMENT ON FUNCTION register_create(text, jsonb, jsonb, text, text, text, boolean, text, text, boolean, date, date, boolean, jsonb) IS
 'Declares a register and makes its tables, functions and views.';
 
 CREATE OR REPLACE FUNCTION register_drop(name text, force boolean DEFAULT false) RETURNS void LANGUAGE plpgsql
@@ -58,7 +58,7 @@ BEGIN
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
         AND (c.relname = ANY (SELECT register.name || s FROM unnest(ARRAY[
             '_movements', '_totals_day', '_totals_month', '_totals_year', '_balance_cache', '_recorders',
-            '_recorder_events', '_pending_folds', '_opening', '_balance_cache_delta']) AS s)
+            '_recorder_events', '_pending_folds', '_opening', '_balance_cache_delta', '_subtotals']) AS s)
         OR c.relname IN (SELECT d.partition_name FROM _detached_partitions AS d WHERE d.register = register.name))
     LOOP
         EXECUTE format('DROP TABLE %s CASCADE', object.signature);

@@ -9,6 +9,9 @@ BEGIN
     SELECT string_agg(_verify_statement(register, c.grain), ' UNION ALL ' ORDER BY c.ordinality) INTO checks
     FROM unnest(CASE register.kind WHEN 'balance' THEN ARRAY['balance'] ELSE '{}' END || _grains(register)) WITH ORDINALITY
         AS c (grain, ordinality);
+    IF _has_subtotals(register) THEN
+        checks := checks || ' UNION ALL ' || _verify_subtotals_statement(register);
+    END IF;
     RETURN QUERY EXECUTE format('WITH days AS MATERIALIZED (%s) SELECT * FROM (%s) AS checks', _day_sums(register, NULL), checks);
 END
 $$;

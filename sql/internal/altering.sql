@@ -89,7 +89,8 @@ BEGIN
     FOR derived IN SELECT t FROM _derived_tables(p_register) AS t LOOP
         EXECUTE format(
             'ALTER TABLE %I %s', derived,
-            concat_ws(', ', _add_clauses(added ->> 'dimension_columns'), _add_clauses(added ->> 'sum_columns')));
+            concat_ws(', ', _add_clauses(added ->> 'dimension_columns'), _add_clauses(
+                added ->> CASE derived WHEN p_register.name || '_subtotals' THEN 'subtotal_columns' ELSE 'sum_columns' END)));
     END LOOP;
 END
 $$;
@@ -106,6 +107,8 @@ CREATE OR REPLACE FUNCTION _derived_tables(p_register _registers) RETURNS SETOF 
     SELECT p_register.name || '_totals_' || g FROM unnest(_grains(p_register)) AS g
     UNION ALL
     SELECT p_register.name || '_balance_cache' WHERE p_register.kind = 'balance'
+    UNION ALL
+    SELECT p_register.name || '_subtotals' WHERE _has_subtotals(p_register)
     UNION ALL
     SELECT p_register.name || '_balance_cache_delta' WHERE _has_deltas(p_register)
 $$;

@@ -56,12 +56,12 @@ CREATE OR REPLACE FUNCTION _surplus_statement(p_register _registers, p_shadow _r
         DELETE FROM %1$I AS m USING (
             SELECT c.id, c.recorder FROM (
                 SELECT m.id, m.recorder, x.content, row_number() OVER (PARTITION BY x.content ORDER BY m.id) AS number
-                FROM %1$I AS m CROSS JOIN LATERAL (SELECT v::text FROM (SELECT %2$s) AS v) AS x (content)
+                FROM %1$I AS m CROSS JOIN LATERAL (SELECT (v.*)::text FROM (SELECT %2$s) AS v) AS x (content)
                 WHERE m.position_id IS NULL
             ) AS c
             LEFT JOIN (
                 SELECT x.content, count(*) AS wanted
-                FROM %3$I AS m CROSS JOIN LATERAL (SELECT v::text FROM (SELECT %4$s) AS v) AS x (content)
+                FROM %3$I AS m CROSS JOIN LATERAL (SELECT (v.*)::text FROM (SELECT %4$s) AS v) AS x (content)
                 WHERE m.position_id IS NULL AND NOT %5$L::boolean
                 GROUP BY x.content
             ) AS l USING (content)

@@ -35,6 +35,9 @@ BEGIN
             ) FROM _derived_tables(p_register) AS t;
         WHEN 'rebuild totals' THEN
             RETURN QUERY SELECT s FROM unnest(_grains(p_register)) AS g, _corrections(p_register, g, NULL) AS s;
+            RETURN QUERY SELECT s FROM _subtotals_corrections(p_register) AS s;
+        WHEN 'change subtotals' THEN
+            RETURN QUERY SELECT s FROM _subtotals_corrections(p_register) AS s;
         WHEN 'rebuild cache' THEN
             IF p_register.kind = 'balance' THEN
                 RETURN QUERY SELECT _corrections(p_register, 'balance', p_dim_hash);

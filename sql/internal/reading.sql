@@ -147,6 +147,11 @@ RETURN format('(%L::date::timestamp AT TIME ZONE %L)', p_day, p_time_zone);
 COMMENT ON FUNCTION _instant(date, text) IS
 'The expression of a local midnight. Not the instant as text: in some styles that is read as another one.';
 
+CREATE OR REPLACE FUNCTION _deltas_source(p_register _registers, p_grain text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format('(SELECT d.*, %s AS period FROM %I AS d)', _bucket(p_grain), p_register.name || '_balance_cache_delta')
+$$;
+COMMENT ON FUNCTION _deltas_source(_registers, text) IS 'What to read for the pending deltas of a register as if they were totals.';
+
 CREATE OR REPLACE FUNCTION _piece_sources(p_register _registers, p_source text) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     grain text := substring(p_source FROM '^_turnovers_(.*)$');
@@ -157,22 +162,26 @@ BEGIN
     END IF;
     -- The view adds up the rows of each cell; whoever asks here adds up anyway, and need not do it twice.
     RETURN NEXT quote_ident(_derived_table(p_register, coalesce(grain, 'balance')));
-    RETURN NEXT format(
-        '(SELECT d.*, %s AS period FROM %I AS d)', coalesce(_bucket(grain), 'd.day'), p_register.name || '_balance_cache_delta'
-    );
+    RETURN NEXT _deltas_source(p_register, coalesce(grain, 'day'));
 END
 $$;
 COMMENT ON FUNCTION _piece_sources(_registers, text) IS
 'What to read in place of one view of a register: the view, or what it is made of where there may be pending deltas.';
 
-CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text, p_sign text DEFAULT '') RETURNS text
-LANGUAGE sql STABLE AS $$
-    SELECT string_agg(format(
+CREATE OR REPLACE FUNCTION _piece(p_register _registers, p_from text, p_condition text, p_sign text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT format(
         'SELECT %s, %s FROM %s AS t WHERE %s', _column_list(p_register.dimensions, 't.{c}'),
         -- The least bigint has no opposite.
         _column_list(p_register.resources, CASE p_sign WHEN '-' THEN '-t.{c}::numeric AS {c}' ELSE 't.{c}{exact} AS {c}' END),
-        s.source, p_condition
-    ), ' UNION ALL ')
+        p_from, p_condition
+    )
+$$;
+COMMENT ON FUNCTION _piece(_registers, text, text, text) IS
+'A statement that returns the dimensions and resources of some rows of a table, a view or a query, or their opposites.';
+
+CREATE OR REPLACE FUNCTION _turnover_piece(p_register _registers, p_source text, p_condition text, p_sign text DEFAULT '') RETURNS text
+LANGUAGE sql STABLE AS $$
+    SELECT string_agg(_piece(p_register, s.source, p_condition, p_sign), ' UNION ALL ')
     FROM _piece_sources(p_register, p_source) AS s (source)
 $$;
 COMMENT ON FUNCTION _turnover_piece(_registers, text, text, text) IS
@@ -223,18 +232,21 @@ CREATE OR REPLACE FUNCTION _days_of_movements(p_register _registers, p_from date
 $$;
 COMMENT ON FUNCTION _days_of_movements(_registers, date, date) IS 'The condition on a row t of the journal that it is of these days.';
 
-CREATE OR REPLACE FUNCTION _turnover_source(p_register _registers, p_from date, p_to date, p_condition text)
-RETURNS text LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION _turnover_source(
+    p_register _registers, p_from date, p_to date, p_condition text, p_subtotals_of text DEFAULT NULL
+) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    cells text := _cells_that_match(p_register, p_condition);
+    cells text := CASE WHEN p_subtotals_of IS NULL THEN _cells_that_match(p_register, p_condition) END;
     pieces text;
 BEGIN
     SELECT string_agg(
-        CASE c.grain
-            WHEN 'movement' THEN _turnover_piece(
+        CASE
+            WHEN c.grain = 'movement' THEN _turnover_piece(
                 p_register, '_journal', _days_of_movements(p_register, c.starts, c.ends) || ' AND ' || p_condition, c.sign)
             || ' UNION ALL ' || _turnover_piece(
                 p_register, '_opening', format('t.period >= %L::date AND t.period < %L::date AND %s', c.starts, c.ends, p_condition), c.sign)
+            WHEN p_subtotals_of IS NOT NULL
+                THEN _subtotals_piece(p_register, c.grain, c.starts, c.ends, p_condition, c.sign, p_subtotals_of)
             ELSE _totals_piece(p_register, c.grain, c.starts, c.ends, p_condition, c.sign, cells IS NOT NULL)
         END, ' UNION ALL '
     ) INTO pieces
@@ -244,8 +256,9 @@ BEGIN
     RETURN coalesce(coalesce(cells, '') || pieces, _turnover_piece(p_register, '_turnovers_year', 'false'));
 END
 $$;
-COMMENT ON FUNCTION _turnover_source(_registers, date, date, text) IS
-'A statement that returns the dimensions and resources of everything between two days, both included.';
+COMMENT ON FUNCTION _turnover_source(_registers, date, date, text, text) IS
+'A statement that returns the dimensions and resources of everything between two days, both included; '
+'where subtotals of a dimension are to be read, the other dimensions are null.';
 
 CREATE OR REPLACE FUNCTION _turnover_rows(p_register text, p_from date, p_to date) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -294,9 +307,10 @@ CREATE OR REPLACE FUNCTION _read_turnover(p_register text, p_from date, p_to dat
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     register _registers := _register(p_register);
+    condition text := _filter(register, p_filter);
 BEGIN
     RETURN QUERY SELECT _read_sums(
-        register, _turnover_source(register, p_from, p_to, _filter(register, p_filter)), p_filter, p_group_by
+        register, _turnover_source(register, p_from, p_to, condition, _subtotals_to_read(register, p_filter, p_group_by)), p_filter, p_group_by
     );
 END
 $$;
@@ -307,11 +321,12 @@ RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     register _registers := _register(p_register);
     condition text := _filter(register, p_filter);
+    subtotals_of text := _subtotals_to_read(register, p_filter, p_group_by);
 BEGIN
     RETURN QUERY SELECT _read_sums(
         register, CASE
-            WHEN p_at IS NULL THEN _turnover_piece(register, '_balances', condition)
-            ELSE _turnover_source(register, NULL, p_at, condition)
+            WHEN p_at IS NULL AND subtotals_of IS NULL THEN _turnover_piece(register, '_balances', condition)
+            ELSE _turnover_source(register, NULL, p_at, condition, subtotals_of)
         END, p_filter, p_group_by
     );
 END

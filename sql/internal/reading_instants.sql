@@ -12,8 +12,9 @@ CREATE OR REPLACE FUNCTION _epoch(p_instant timestamptz) RETURNS text LANGUAGE s
 RETURN quote_literal(extract(EPOCH FROM p_instant)::double precision) || '::double precision';
 COMMENT ON FUNCTION _epoch(timestamptz) IS 'An instant as an expression that no session reads differently.';
 
-CREATE OR REPLACE FUNCTION _turnover_source_at(p_register _registers, p_from timestamptz, p_to timestamptz, p_condition text)
-RETURNS text LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION _turnover_source_at(
+    p_register _registers, p_from timestamptz, p_to timestamptz, p_condition text, p_subtotals_of text
+) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     first_day date := coalesce(p_from AT TIME ZONE p_register.time_zone, '-infinity')::date;
     last_day date := coalesce(p_to AT TIME ZONE p_register.time_zone, 'infinity')::date;
@@ -39,14 +40,15 @@ BEGIN
         RETURN _turnover_piece(p_register, '_journal', _days_of_movements(p_register, first_day, first_day + 1) || ' AND ' || within);
     END IF;
     RETURN _turnover_source(
-        p_register, CASE WHEN isfinite(first_day) THEN first_day + 1 END, CASE WHEN isfinite(last_day) THEN last_day - 1 END, p_condition
+        p_register, CASE WHEN isfinite(first_day) THEN first_day + 1 END, CASE WHEN isfinite(last_day) THEN last_day - 1 END, p_condition,
+        p_subtotals_of
     ) || CASE WHEN isfinite(first_day) THEN ' UNION ALL ' || _turnover_piece(
         p_register, '_journal', _days_of_movements(p_register, first_day, first_day + 1) || ' AND ' || within) ELSE '' END
     || CASE WHEN isfinite(last_day) THEN ' UNION ALL ' || _turnover_piece(
         p_register, '_journal', _days_of_movements(p_register, last_day, last_day + 1) || ' AND ' || within) ELSE '' END;
 END
 $$;
-COMMENT ON FUNCTION _turnover_source_at(_registers, timestamptz, timestamptz, text) IS
+COMMENT ON FUNCTION _turnover_source_at(_registers, timestamptz, timestamptz, text, text) IS
 'A statement that returns the dimensions and resources of everything between two instants, both included.';
 
 CREATE OR REPLACE FUNCTION _read_turnover_at(
@@ -54,9 +56,11 @@ CREATE OR REPLACE FUNCTION _read_turnover_at(
 ) RETURNS SETOF jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     register _registers := _register(p_register);
+    condition text := _filter(register, p_filter);
 BEGIN
     RETURN QUERY SELECT _read_sums(
-        register, _turnover_source_at(register, p_from, p_to, _filter(register, p_filter)), p_filter, p_group_by
+        register, _turnover_source_at(register, p_from, p_to, condition, _subtotals_to_read(register, p_filter, p_group_by)), p_filter,
+        p_group_by
     );
 END
 $$;

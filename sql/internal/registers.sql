@@ -58,6 +58,7 @@ BEGIN
             'Dimensions and resources are columns of the same tables: each needs a name of its own.'
         );
     END IF;
+    p_register.subtotals := _check_subtotals(p_register);
     PERFORM _check_choice(p_register.name, 'kind', p_register.kind, ARRAY['balance', 'turnover']);
     PERFORM _check_choice(p_register.name, 'totals_period', p_register.totals_period, ARRAY['day', 'month', 'year']);
     PERFORM _check_choice(p_register.name, 'partition_by', p_register.partition_by, ARRAY['day', 'month', 'quarter', 'year']);
@@ -99,6 +100,9 @@ BEGIN
     END IF;
     IF p_register.high_write THEN
         EXECUTE _render('delta_table', fragments);
+    END IF;
+    IF p_register.subtotals <> '[]' THEN
+        EXECUTE _render('subtotals_table', fragments);
     END IF;
 END
 $$;

@@ -131,7 +131,7 @@ CREATE OR REPLACE FUNCTION _tables_of(p_name text) RETURNS SETOF text LANGUAGE s
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
     AND c.relname = ANY (SELECT p_name || '_' || s FROM unnest(ARRAY[
         'movements', 'totals_day', 'totals_month', 'totals_year', 'balance_cache', 'balance_cache_delta', 'recorders', 'recorder_events',
-        'pending_folds', 'opening']) AS s)
+        'pending_folds', 'opening', 'subtotals']) AS s)
 $$;
 COMMENT ON FUNCTION _tables_of(text) IS 'The tables of a register, its partitions left out.';
 

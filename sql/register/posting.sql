@@ -5,7 +5,8 @@ DECLARE
     rows {movements}[];
     first_wrong bigint;
 BEGIN
-    SELECT array_agg(m ORDER BY e.ordinality), min(e.ordinality) FILTER (WHERE (
+    -- Not m alone: a column may have that name.
+    SELECT array_agg(m.* ORDER BY e.ordinality), min(e.ordinality) FILTER (WHERE (
         e.value ?& {required_keys} AND (e.value ? 'recorder' OR p_recorder IS NOT NULL) AND (e.value - {known_keys}) = '{}'
         AND NOT (e.value @? 'strict $.* ? (@.type() == "object" || @.type() == "array")')
         AND (m.recorder = p_recorder::{recorder_parameter} OR p_recorder IS NULL AND m.recorder IS NOT NULL OR NOT e.value ? 'recorder')

@@ -16,7 +16,7 @@ SELECT b.shadow, b.consumer_group, b.declaration, b.begun_at, b.gaps FROM {schem
 -- The declaration of the shadow of a register.
 SELECT
     r.name, r.kind, r.dimensions, r.resources, r.totals_period, r.partition_by, r.high_write, r.recorder_type, r.time_zone,
-    r.tombstone_unposts, r.period_min, r.period_max, r.high_write_auto
+    r.tombstone_unposts, r.period_min, r.period_max, r.high_write_auto, r.subtotals
 FROM {schema}._registers AS r INNER JOIN {schema}._rebuilds AS b ON r.name = b.shadow
 WHERE b.register = %(register)s;
 

@@ -6,7 +6,7 @@ A read is timed as a client sees it, the round trip included, in turns with a ba
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import psycopg
@@ -55,6 +55,10 @@ READS = (
 )
 
 
+BY_DIMENSION = tuple(replace(read, what=f"{read.what}, subtotals") for read in READS if read.given != CELL)
+KEEP_SUBTOTALS = "SELECT register_alter('bench', subtotals => '[\"warehouse\", \"product\"]')"
+
+
 def fill(stage: Stage, database: Database) -> tuple[int, list[int]]:
     """Copies the movements by hand, as a loader would; returns how many, and the sums."""
     load = make_load(SHAPE, stage.size(MOVEMENTS, SHAPE.lines))
@@ -76,16 +80,15 @@ def timed(connection: psycopg.Connection, statement: str, parameters: Sequence[o
 
 
 def measure_reads(stage: Stage, name: str) -> list[Figure]:
-    """Balances now and at a date, of one cell and of one dimension, each in turns with a lookup."""
-    rng = random.Random(SEED)
+    """Balances now and at a date, of one cell and of one dimension, in turns with a lookup; then with subtotals."""
+    rng, calls = random.Random(SEED), max(20, int(CALLS * min(1.0, stage.factor)))
     with stage.database(SHAPE.declaration()) as database:
         fill(stage, database)
         with database.connect(options="-c search_path=accum") as connection:
             keys = [row[0] for row in connection.execute("SELECT dim_hash FROM bench_balance_cache").fetchall()]
-            took = [
-                (read, _in_turns(connection, read, rng, keys, max(20, int(CALLS * min(1.0, stage.factor)))))
-                for read in READS
-            ]
+            took = [(read, _in_turns(connection, read, rng, keys, calls)) for read in READS]
+            connection.execute(KEEP_SUBTOTALS)
+            took += [(read, _in_turns(connection, read, rng, keys, calls)) for read in BY_DIMENSION]
     lookup = median([time for _, (lookups, _) in took for time in lookups])
     return [
         _said(Figure(name, "a bare index lookup of one row", lookup, "ms")),

@@ -192,25 +192,32 @@ def explain(figure: Figure, runs: Sequence[Run]) -> None:
     say(f"    us per movement: {1e6 / last.rate:.2f} in all; {phases}; peak {max(r.peak_mb for r in runs):.0f} MB")
 
 
-def measure_grains(stage: Stage, name: str) -> list[Figure]:
-    """What a register saves that keeps fewer totals, in turns with one that keeps all."""
+def measure_totals(stage: Stage, name: str) -> list[Figure]:
+    """What a register saves that keeps fewer totals, or pays that keeps more, in turns with an ordinary one."""
     load = make_load(GRID, stage.size(500_000, GRID.lines))
-    runs: dict[str, list[Run]] = {"day": [], "month": [], "year": []}
+    variants = {
+        "totals_period = day": (GRID.declaration(), DERIVED),
+        "totals_period = month": (GRID.declaration("month"), DERIVED[1:]),
+        "totals_period = year": (GRID.declaration("year"), DERIVED[2:]),
+        "subtotals of 10 values": (GRID.declaration(subtotals=("warehouse",)), DERIVED),
+        "subtotals of 10 and of 1,000 values": (GRID.declaration(subtotals=("warehouse", "product")), DERIVED),
+    }
+    runs: dict[str, list[Run]] = {variant: [] for variant in variants}
     for _ in range(stage.rounds):
-        for grain, done in runs.items():
-            with stage.database(GRID.declaration(grain)) as database:
-                done.append(stream(stage, database, lambda: load.events, load.movements))
-                check(database, load, DERIVED[list(runs).index(grain) :])
-    all_grains = median(run.rate for run in runs["day"])
+        for variant, (declaration, tables) in variants.items():
+            with stage.database(declaration) as database:
+                runs[variant].append(stream(stage, database, lambda: load.events, load.movements))
+                check(database, load, tables)
+    all_grains = median(run.rate for run in runs["totals_period = day"])
     figures = [
         Figure(
             name,
-            f"totals_period = {grain}, one worker",
+            f"{variant}, one worker",
             median(run.rate for run in done) / all_grains,
             against="totals_period = day",
             details={"movements/s": median(run.rate for run in done)},
         )
-        for grain, done in runs.items()
+        for variant, done in runs.items()
     ]
     for figure, done in zip(figures, runs.values(), strict=True):
         explain(figure, done)
@@ -250,5 +257,5 @@ ROWS: Mapping[str, Callable[[Stage, str], list[Figure]]] = {
     "stream-single": lambda stage, name: measure(
         stage, name, "the same, bigint, one movement per event", GRID_SINGLE, stage.size(1_000_000), 2
     ),
-    "stream-grains": measure_grains,
+    "stream-totals": measure_totals,
 }

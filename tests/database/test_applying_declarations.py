@@ -1,5 +1,6 @@
 """`tallystream register apply`: registers become what the files say, as far as nothing is lost."""
 
+import json
 from pathlib import Path
 
 from tests.support.postgres import Database
@@ -58,6 +59,20 @@ def test_high_write_is_a_switch(shop: Shop, tmp_path: Path) -> None:
     assert apply(shop.database, tmp_path, options="high_write = true") == (0, "stock: created\n")
     shop.post(element("r", "2026-01-05", 1, "x", quantity=3))
     assert shop.rows("SELECT register, high_write, deltas FROM _pending_deltas()") == [("stock", True, 1)]
+
+
+def test_subtotals_come_and_go_with_the_file(shop: Shop, tmp_path: Path) -> None:
+    """Of a register that is full, or new; their order decides which are read for all cells, and so it counts."""
+    for _ in range(2):
+        shop.post(element("r", "2026-01-05", 1, "x", quantity=3))
+        for kept in ('["lot"]', '["warehouse", "lot"]', '["lot", "warehouse"]', "[]"):
+            assert apply(shop.database, tmp_path, options=f"subtotals = {kept}") == (0, "stock: subtotals changed\n")
+            assert shop.ask("SELECT register_info('stock') -> 'subtotals'") == json.loads(kept)
+            assert shop.problems() == []
+        shop.rows("SELECT register_drop('stock', true)")
+        assert apply(shop.database, tmp_path) == (0, "stock: created\n")
+    code, text = apply(shop.database, tmp_path, options='subtotals = ["colour"]')
+    assert (code, "'colour' is not one of the dimensions" in text) == (2, True)
 
 
 def test_what_would_lose_something_is_refused(shop: Shop, tmp_path: Path) -> None:

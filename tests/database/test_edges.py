@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from datetime import date, timedelta
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 
 from tests.support.postgres import Database
 from tests.support.registers import RESOURCES, Shop, element
@@ -204,6 +206,44 @@ def test_names_of_the_greatest_length(shop: Shop, *, high_write: bool) -> None:
     for name in ("r" * 36, "r" * 64, "r" * 1000):
         code, text = shop.refusal('SELECT register_create(%s, \'{"d": "int"}\', \'{"r": "int"}\')', name)
         assert (code, "register name" in text) == ("TS002", True)
+
+
+@pytest.mark.scenario("S1")
+@pytest.mark.parametrize("letters", [ascii_lowercase, ascii_lowercase[::-1]])
+@pytest.mark.parametrize("high_write", [False, True])
+def test_columns_may_be_called_as_anything_in_our_statements(shop: Shop, letters: str, *, high_write: bool) -> None:
+    """Statements have short names for tables and rows; a column of the same name is that column and nothing else."""
+    names, numbers = letters[:13], letters[13:]
+    shop.create(
+        "letters",
+        [{"name": letter, "type": "int"} for letter in names],
+        [{"name": letter, "type": "numeric(9,2)"} for letter in numbers],
+        high_write=high_write,
+        subtotals=Jsonb([names[0], names[-1]]),
+    )
+    cells = [dict.fromkeys(names, value) | dict.fromkeys(numbers, 1 + value) for value in (0, 1)]
+    shop.post([{"recorder": "1", "period": "2026-01-05", **cell} for cell in cells], "letters")
+    shop.repost("1", [{"period": "2026-02-05", **cell} for cell in cells], "letters")
+    asked = shop.ask("SELECT letters_balance(%s, '2026-02-05')", dict.fromkeys(names, 1))
+    assert asked == dict.fromkeys(numbers, 2)
+    assert shop.ask("SELECT letters_balance(%s)", {names[0]: 0}) == dict.fromkeys(numbers, 1)
+    groups = shop.rows("SELECT t FROM letters_turnover('2026-02-01', NULL, NULL, %s) AS t", list(names[3:5]))
+    assert [group for (group,) in groups] == [
+        dict.fromkeys(names[3:5], value) | dict.fromkeys(numbers, 1 + value) for value in (0, 1)
+    ]
+    assert len(shop.rows("SELECT letters_movements('1', '2026-01-01', '2026-12-31', %s)", {names[1]: 1})) == 1
+    assert len(shop.rows("SELECT * FROM letters_balance_at('2026-12-31')")) == 2
+    shop.rows("SELECT register_rebuild_totals('letters'), register_rebuild_cache('letters')")
+    shop.rows("SELECT _force_delta_merge()")
+    assert shop.problems("letters") == []
+    carry = "SELECT added, removed FROM _carry_movements('letters', false)"
+    shop.rows("SELECT _begin_rebuild('letters', 'g', NULL, NULL)")
+    assert [shop.rows(carry) for _ in range(2)] == [[(2, 0)], [(0, 0)]]
+    shop.repost("1", [{"period": "2026-02-05", **cells[0], letter: 7} for letter in letters], "letters")
+    assert [shop.rows(carry) for _ in range(2)] == [[(26, 2)], [(0, 0)]]
+    assert shop.unpost("1", "letters") == 26
+    assert [shop.rows(carry) for _ in range(2)] == [[(0, 26)], [(0, 0)]]
+    assert shop.problems("letters") == []
 
 
 @pytest.mark.scenario("S1")

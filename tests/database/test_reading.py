@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.support.registers import Shop, element
 
@@ -49,11 +50,15 @@ def local_day(at: datetime) -> date:
     return at.astimezone(ZONE).date()
 
 
+@pytest.mark.parametrize("subtotals", [[], ["warehouse", "lot"]], ids=["plain", "subtotals"])
 @pytest.mark.parametrize("totals_period", ["day", "month", "year"])
-def test_any_range_is_the_sum_of_its_movements(shop: Shop, totals_period: str, rng: random.Random) -> None:
+def test_any_range_is_the_sum_of_its_movements(
+    shop: Shop, totals_period: str, subtotals: list[str], rng: random.Random
+) -> None:
     """Partial months, across years, open ends, one day, none; whole and grouped, filtered, and by instants."""
     name = f"by_{totals_period}"
-    shop.create(name, time_zone=ZONE.key, totals_period=totals_period, partition_by="quarter")
+    kept = Jsonb(subtotals)
+    shop.create(name, time_zone=ZONE.key, totals_period=totals_period, partition_by="quarter", subtotals=kept)
     movements = some_movements(rng)
     shop.post([element("r", str(at), warehouse, lot, quantity=str(q)) for at, warehouse, lot, q in movements], name)
     for first, last in some_ranges(rng):

@@ -224,6 +224,25 @@ def test_another_declaration_is_a_what_if_or_a_change(filled: Pipeline) -> None:
     assert care.verify(filled.access, "inventory").found == {}
 
 
+def test_subtotals_are_exchanged_with_the_totals(filled: Pipeline) -> None:
+    """A declaration that has them gets them, a damaged register has them again, and one without has none."""
+    assert rebuild(filled, store_of(filled, replace(INVENTORY, subtotals=("warehouse", "lot")))).exchanged
+    rows = "SELECT * FROM inventory_subtotals ORDER BY 1, 2, 3, 4"
+    right = filled.rows(rows)
+    damage(filled)
+    assert filled.rows(rows) != right
+    assert rebuild(filled).exchanged
+    assert filled.rows(rows) == right
+    filled.reload()
+    filled.send(movement("later", line(1, "2")))
+    filled.consumer().apply()
+    assert len(filled.rows(rows)) == len(right)
+    assert care.verify(filled.access, "inventory").found == {}
+    assert rebuild(filled, store_of(filled, INVENTORY)).exchanged
+    assert filled.value("SELECT to_regclass('inventory_subtotals')") is None
+    assert care.verify(filled.access, "inventory").found == {}
+
+
 WHAT_IF = """
     [[mapping.inventory]]
     where = { product = [0, 1] }

@@ -26,6 +26,7 @@ STOCK = Register(
     (Dimension("product", "int"), Dimension("lot", "text")),
     (Resource("quantity", "numeric(18,3)"), Resource("amount", "bigint")),
     time_zone="Europe/London",
+    subtotals=("lot", "product"),
 )
 FLOWS = Register(
     "flows", Kind.TURNOVER, (Dimension("product", "int"),), (Resource("quantity", "int"),), time_zone="America/New_York"

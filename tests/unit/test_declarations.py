@@ -71,6 +71,7 @@ def test_all_settings() -> None:
         tombstone_unposts = true
         period_min = 2020-01-01
         period_max = "2030-12-31"
+        subtotals = ["ape", "zebra"]
         [register.log.dimensions]
         zebra = "INTEGER"
         ape = "timestamp with time zone"
@@ -93,6 +94,7 @@ def test_all_settings() -> None:
             tombstone_unposts=True,
             period_min=date(2020, 1, 1),
             period_max=date(2030, 12, 31),
+            subtotals=("ape", "zebra"),
         ),
     )
 

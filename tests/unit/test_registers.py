@@ -105,6 +105,8 @@ def named(name: str, column_type: str = "int") -> Register:
         (replace(INVENTORY, time_zone=""), "time_zone", "no known time zone"),
         (replace(INVENTORY, time_zone="UTC\0"), "time_zone", "no known time zone"),
         (replace(INVENTORY, period_min=date(2100, 1, 1)), "period_min", "is after period_max, 2099-12-31"),
+        (replace(INVENTORY, subtotals=("amount",)), "subtotals", "'amount' is not one of the dimensions warehouse, "),
+        (replace(INVENTORY, subtotals=("lot", "lot")), "subtotals", "'lot' is named 2 times"),
     ],
 )
 def test_problem(register: Register, key: str, text: str) -> None:
