@@ -29,7 +29,7 @@ BEGIN
     register.period_min := coalesce(period_min, register.period_min);
     register.period_max := coalesce(period_max, register.period_max);
     former_subtotals := register.subtotals;
-    register.subtotals := coalesce(subtotals, former_subtotals);
+    register.subtotals := coalesce(nullif(subtotals, 'null'), former_subtotals);
     register := _check_declaration(register);
     UPDATE _registers AS r SET
         dimensions = register.dimensions, resources = register.resources, high_write = register.high_write,
@@ -38,11 +38,13 @@ BEGIN
     WHERE r.name = p_name;
     IF dimensions <> '[]' OR resources <> '[]' THEN
         PERFORM _add_columns(register, dimensions, resources);
-    ELSE
-        PERFORM _install_functions(register);
     END IF;
     IF register.subtotals <> former_subtotals THEN
         PERFORM _change_subtotals(register);
+    END IF;
+    IF dimensions = '[]' AND resources = '[]' THEN
+        -- Last, because it locks the views: readers wait for nobody's movements.
+        PERFORM _install_functions(register);
     END IF;
     PERFORM _grant_register(register);
 END
@@ -52,4 +54,4 @@ COMMENT ON FUNCTION register_alter(text, jsonb, jsonb, boolean, boolean, date, d
 'A running consumer waits meanwhile and reads the new declaration. A new dimension rewrites the movements table. '
 'Views get new columns at their end, so that views of one''s own may stand on them. '
 'Turning high_write off folds all pending deltas first; let the compactor drain them before, or it takes long. '
-'New subtotals are added up from the movements.';
+'New subtotals are added up from the finest totals, while batches wait.';

@@ -58,7 +58,7 @@ BEGIN
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
         AND (c.relname = ANY (SELECT register.name || s FROM unnest(ARRAY[
             '_movements', '_totals_day', '_totals_month', '_totals_year', '_balance_cache', '_recorders',
-            '_recorder_events', '_pending_folds', '_opening', '_balance_cache_delta', '_subtotals']) AS s)
+            '_recorder_events', '_pending_folds', '_opening', '_balance_cache_delta', '_subtotals']) AS s) AND _is_our_own(c.oid)
         OR c.relname IN (SELECT d.partition_name FROM _detached_partitions AS d WHERE d.register = register.name))
     LOOP
         EXECUTE format('DROP TABLE %s CASCADE', object.signature);

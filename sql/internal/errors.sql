@@ -20,7 +20,7 @@ CREATE OR REPLACE FUNCTION _errors() RETURNS TABLE (code text, meaning text) LAN
         ('TS023', 'Pending deltas cannot be folded: the sum would not fit its type. Nothing is lost.'),
         ('TS030', 'A period is outside the window that the register declares.'),
         ('TS031', 'The period belongs to a partition that was detached.'),
-        ('TS040', 'Waiting for an event is impossible in this isolation level.'),
+        ('TS040', 'In this isolation level the function would not see what is committed while it waits.'),
         ('TS050', 'A position cannot be moved as asked: its topic is another one now, or there is none.'),
         ('TS060', 'Another rebuild of the register was begun and not finished.'),
         ('TS061', 'The register was altered since its rebuild began.'),

@@ -10,7 +10,15 @@ DECLARE
     register _registers := _register(new.register);
     statement text;
     changed bigint;
+    is_pending boolean;
 BEGIN
+    -- What this transaction has deleted and not folded yet would be taken off twice.
+    EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', register.name || '_pending_folds') INTO is_pending;
+    IF is_pending THEN
+        EXECUTE format(
+            'SELECT %I(%I(NULL))', register.name || CASE WHEN register.high_write THEN '_append' ELSE '_fold' END,
+            register.name || '_merge_pending');
+    END IF;
     -- One task at a time: a correction is the difference that its own snapshot shows, and must not be made twice.
     PERFORM pg_advisory_xact_lock(_lock_key('maintenance.' || new.register));
     FOR statement IN SELECT _maintenance_statements(register, new.task, new.dim_hash) LOOP
@@ -37,7 +45,7 @@ BEGIN
             RETURN QUERY SELECT s FROM unnest(_grains(p_register)) AS g, _corrections(p_register, g, NULL) AS s;
             RETURN QUERY SELECT s FROM _subtotals_corrections(p_register) AS s;
         WHEN 'change subtotals' THEN
-            RETURN QUERY SELECT s FROM _subtotals_corrections(p_register) AS s;
+            RETURN QUERY SELECT s FROM _subtotals_changes(p_register) AS s;
         WHEN 'rebuild cache' THEN
             IF p_register.kind = 'balance' THEN
                 RETURN QUERY SELECT _corrections(p_register, 'balance', p_dim_hash);

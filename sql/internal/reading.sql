@@ -323,6 +323,10 @@ DECLARE
     condition text := _filter(register, p_filter);
     subtotals_of text := _subtotals_to_read(register, p_filter, p_group_by);
 BEGIN
+    IF p_at IS NULL AND NOT coalesce(p_filter ? subtotals_of, false) THEN
+        -- A cell has one balance, a value has all its years.
+        subtotals_of := NULL;
+    END IF;
     RETURN QUERY SELECT _read_sums(
         register, CASE
             WHEN p_at IS NULL AND subtotals_of IS NULL THEN _turnover_piece(register, '_balances', condition)

@@ -122,6 +122,14 @@ COMMENT ON FUNCTION _create_register(_registers) IS 'Makes a register whose decl
 
 CREATE OR REPLACE FUNCTION _change_registry() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        -- What is committed until the lock is there would be left out of sums, or dropped as if it were not.
+        PERFORM _fail(
+            'TS040', format('registers are not changed under %s: what batches commit meanwhile would not be seen',
+                current_setting('transaction_isolation')),
+            'Do it in a transaction of its own, READ COMMITTED.'
+        );
+    END IF;
     -- Batches hold this lock shared: none is under way while a declaration changes.
     PERFORM pg_advisory_xact_lock(_lock_key('registry'));
     UPDATE _registry_version SET version = version + 1;

@@ -132,6 +132,7 @@ CREATE OR REPLACE FUNCTION _tables_of(p_name text) RETURNS SETOF text LANGUAGE s
     AND c.relname = ANY (SELECT p_name || '_' || s FROM unnest(ARRAY[
         'movements', 'totals_day', 'totals_month', 'totals_year', 'balance_cache', 'balance_cache_delta', 'recorders', 'recorder_events',
         'pending_folds', 'opening', 'subtotals']) AS s)
+    AND _is_our_own(c.oid)
 $$;
 COMMENT ON FUNCTION _tables_of(text) IS 'The tables of a register, its partitions left out.';
 

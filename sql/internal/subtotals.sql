@@ -1,6 +1,13 @@
 -- Subtotals: totals of the values of one dimension, for questions that would otherwise add up each cell that has it.
+CREATE OR REPLACE FUNCTION _is_our_own(p_table regclass) RETURNS boolean LANGUAGE sql STABLE
+RETURN coalesce(p_table::text NOT LIKE '%\_subtotals', false) OR EXISTS (
+    SELECT 1 FROM pg_attribute AS a WHERE a.attrelid = p_table AND a.attname = '_dimension'
+);
+COMMENT ON FUNCTION _is_our_own(regclass) IS
+'Whether a table with the name of a register''s part is that part. Subtotals come later, and somebody may have called something else so.';
+
 CREATE OR REPLACE FUNCTION _has_subtotals(p_register _registers) RETURNS boolean LANGUAGE sql STABLE
-RETURN to_regclass(quote_ident(p_register.name || '_subtotals')) IS NOT NULL;
+RETURN _is_our_own(to_regclass(quote_ident(p_register.name || '_subtotals')));
 COMMENT ON FUNCTION _has_subtotals(_registers) IS
 'Whether there is a table of subtotals. It stays, empty, when none are kept any more: a transaction that began before then still reads it.';
 
@@ -104,7 +111,7 @@ COMMENT ON FUNCTION _subtotals_piece(_registers, text, date, date, text, text, t
 
 CREATE OR REPLACE FUNCTION _change_subtotals(p_register _registers) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    -- Batches are waiting already. Whoever writes by hand folds, until here, what the declaration said before.
+    -- Batches are waiting already. Whoever writes by hand has folded, until here, as the declaration said before.
     EXECUTE format('LOCK TABLE ONLY %I IN SHARE ROW EXCLUSIVE MODE', p_register.name || '_movements');
     IF NOT _has_subtotals(p_register) THEN
         EXECUTE _render('subtotals_table', _fragments(p_register));
@@ -113,6 +120,30 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION _change_subtotals(_registers) IS 'Makes the subtotals of a register those that its declaration has now.';
+
+CREATE OR REPLACE FUNCTION _subtotals_changes(p_register _registers) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    subtotals text := p_register.name || '_subtotals';
+    added _registers := p_register;
+    present text[];
+BEGIN
+    RETURN NEXT format(
+        'DELETE FROM %I AS t WHERE t._dimension <> ALL (%L::text[])', subtotals, ARRAY(SELECT jsonb_array_elements_text(p_register.subtotals)));
+    EXECUTE format('SELECT coalesce(array_agg(DISTINCT t._dimension), ''{}'') FROM %I AS t', subtotals) INTO present;
+    SELECT coalesce(jsonb_agg(s.name ORDER BY s.place), '[]') INTO added.subtotals
+    FROM jsonb_array_elements_text(p_register.subtotals) WITH ORDINALITY AS s (name, place)
+    WHERE s.name <> ALL (present);
+    IF added.subtotals <> '[]' THEN
+        -- Of the finest totals, which are fewer than movements; nobody folds meanwhile.
+        RETURN NEXT format(
+            'INSERT INTO %I (_dimension, _grain, dim_hash, period, %s, %s) %s ORDER BY 1, 2, 3, 4', subtotals,
+            _column_list(added.dimensions, '{c}'), _column_list(added.resources, '{c}'),
+            _subtotals_statement(
+                added, format('(SELECT t.*, t.period AS day FROM %I AS t)', _derived_table(added, (_grains(added))[1]))));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION _subtotals_changes(_registers) IS 'The statements that drop subtotals which a register keeps no more, and make those that it has not had.';
 
 CREATE OR REPLACE FUNCTION _subtotals_corrections(p_register _registers) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 BEGIN
@@ -134,7 +165,7 @@ BEGIN
             SELECT _dimension::text, _grain::text, dim_hash, period, %4$s, %5$s
             FROM (%6$s) AS e FULL JOIN %1$I AS t USING (_dimension, _grain, dim_hash, period)
             WHERE %7$s OR (e.dim_hash = t.dim_hash AND (%8$s))
-        $query$, %9$L, NULL) AS corrections (_dimension text, _grain text, dim_hash bigint, period date, %10$s, %11$s)
+        $query$, %9$L, NULL) AS corrections (_dimension text COLLATE "C", _grain text COLLATE "C", dim_hash bigint, period date, %10$s, %11$s)
         ORDER BY 1, 2, 3, 4
         ON CONFLICT (_dimension, _grain, dim_hash, period) DO UPDATE SET %12$s, %13$s
         $statement$,
@@ -155,6 +186,8 @@ COMMENT ON FUNCTION _subtotals_corrections(_registers) IS 'The statements that m
 
 CREATE OR REPLACE FUNCTION _verify_subtotals_statement(p_register _registers) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
+    described text := format('''dimension'', _dimension, ''value'', CASE _dimension %s END, ''grain'', _grain, ''sums'',', _column_list(
+        p_register.dimensions, 'WHEN ''{c}'' THEN to_jsonb(coalesce(e.{c}, a.{c}))', ' '));
     kept text := CASE p_register.subtotals
         WHEN '[]' THEN format('SELECT * FROM %I WHERE false', p_register.name || '_subtotals')
         ELSE _subtotals_statement(p_register, 'days') END;
@@ -164,8 +197,8 @@ BEGIN
         (WITH differences AS (
             SELECT
                 dim_hash, period,
-                CASE WHEN e._is THEN jsonb_build_object('dimension', _dimension, 'grain', _grain, %1$s) END AS expected,
-                CASE WHEN a._is THEN jsonb_build_object('dimension', _dimension, 'grain', _grain, %2$s) END AS actual,
+                CASE WHEN e._is THEN jsonb_build_object(%8$s jsonb_build_object(%1$s)) END AS expected,
+                CASE WHEN a._is THEN jsonb_build_object(%8$s jsonb_build_object(%2$s)) END AS actual,
                 CASE WHEN a._is IS NULL THEN 'MISSING_IN_TOTALS' WHEN e._is IS NULL THEN 'ORPHAN_IN_TOTALS' ELSE 'MISMATCH' END
                     AS status
             FROM (SELECT t.*, true AS _is FROM (%3$s) AS t WHERE %4$s) AS e
@@ -179,7 +212,7 @@ BEGIN
         $statement$,
         _column_list(p_register.resources, '''{c}'', e.{c}'), _column_list(p_register.resources, '''{c}'', a.{c}'),
         kept, _column_list(p_register.resources, 't.{c} <> 0', ' OR '), _is_keyed(p_register), p_register.name || '_subtotals',
-        _column_list(p_register.resources, 'e.{c} IS DISTINCT FROM a.{c}', ' OR ')
+        _column_list(p_register.resources, 'e.{c} IS DISTINCT FROM a.{c}', ' OR '), described
     );
 END
 $$;

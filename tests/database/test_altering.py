@@ -125,3 +125,26 @@ def test_a_register_is_altered_while_sessions_post(shop: Shop, added: dict[str, 
         thread.join()
     assert set(refused) <= {"TS012"}
     assert shop.problems() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "SELECT register_detach_partitions('stock', '2 years')",
+        "SELECT register_alter('stock', subtotals => '[\"lot\"]')",
+        "SELECT register_alter('stock', '{\"colour\": \"text\"}')",
+        "SELECT register_drop('stock')",
+    ],
+)
+def test_no_register_is_changed_by_who_does_not_see_it(shop: Shop, change: str) -> None:
+    """A snapshot that is older than the wait for batches would leave out of sums what they committed, or drop it."""
+    shop.rows("SELECT _ensure_partitions('stock', '{2020-01-01}')")
+    with shop.connect(autocommit=False) as session:
+        session.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        session.execute("SELECT 1")
+        shop.post(element("r", "2020-01-05", 1, "x", quantity=3))
+        with pytest.raises(psycopg.Error) as refused:
+            session.execute(change.encode())
+        assert refused.value.sqlstate == "TS040"
+    assert shop.ask("SELECT stock_balance()") == {"quantity": 3, "amount": 0}
+    assert shop.problems() == []

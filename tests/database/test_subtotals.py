@@ -1,6 +1,7 @@
 """Subtotals: totals of each value of a dimension, so that questions about one dimension need not add up its cells."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import pairwise
 
@@ -90,13 +91,14 @@ def test_damage_is_found_and_mended(kept: Shop) -> None:
     kept.rows("DELETE FROM stock_subtotals WHERE warehouse = 2 AND _grain = 'month' AND period = '2026-02-01'")
     kept.rows("INSERT INTO stock_subtotals VALUES ('lot', 'day', 7, '2026-01-01', NULL, 'x', 5, 5)")
     kept.rows("UPDATE stock_subtotals SET warehouse = 9 WHERE warehouse = 0 AND _grain = 'year'")
-    found = sorted((status, (expected or actual)["grain"]) for check, _, _, expected, actual, status in kept.problems())
-    assert found == [
-        ("MISMATCH", "year"),
-        ("MISMATCH", "year"),
-        ("MISSING_IN_TOTALS", "month"),
-        ("ORPHAN_IN_TOTALS", "day"),
+    said = [(status, expected or actual) for _, _, _, expected, actual, status in kept.problems()]
+    assert sorted((status, what["dimension"], what["value"], what["grain"]) for status, what in said) == [
+        ("MISMATCH", "warehouse", 0, "year"),
+        ("MISMATCH", "warehouse", 1, "year"),
+        ("MISSING_IN_TOTALS", "warehouse", 2, "month"),
+        ("ORPHAN_IN_TOTALS", "lot", "x", "day"),
     ]
+    assert {"quantity": 5, "amount": 5} in [what["sums"] for _, what in said]
     assert {row[0] for row in kept.problems()} == {"subtotals"}
     assert kept.rows(REBUILD) == [(4, 0)]
     assert kept.problems() == []
@@ -153,6 +155,64 @@ def test_an_older_snapshot_reads_what_was_there(kept: Shop) -> None:
         assert reader.execute(question).fetchall() == before
     assert kept.rows(KEPT) == []
     assert kept.ask(question)["quantity"] == before[0][0]["quantity"] + 100
+
+
+def test_who_writes_and_reads_is_no_victim_of_a_change(kept: Shop) -> None:
+    """Nobody's movements are waited for with views in hand: readers go on, and who has written reads on."""
+    question = 'SELECT stock_balance(\'{"warehouse": 1, "lot": "x"}\')'
+    with kept.connect(autocommit=False) as writer, ThreadPoolExecutor(1) as pool:
+        writer.execute("INSERT INTO stock_movements (recorder, period, warehouse) VALUES ('w', '2026-01-05', 1)")
+        changing = pool.submit(kept.rows, "SELECT register_alter('stock', subtotals => '[\"lot\"]')")
+        with kept.connect() as other:
+            while not other.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND locktype = 'relation'").fetchall():
+                assert not changing.done()
+            assert other.execute(question).fetchall() == writer.execute(question).fetchall()
+        writer.commit()
+        changing.result()
+    assert kept.problems() == []
+
+
+def test_a_deletion_that_waits_to_be_folded_is_taken_off_once(kept: Shop) -> None:
+    """Whoever defers folding and has sums made anew in the same transaction."""
+    with kept.connect(autocommit=False) as session:
+        session.execute("SET LOCAL tallystream.defer_fold = 'on'")
+        session.execute("DELETE FROM stock_movements WHERE warehouse = 1")
+        session.execute("SELECT register_alter('stock', subtotals => '[\"lot\", \"warehouse\"]')")
+        session.execute("DELETE FROM stock_movements WHERE warehouse = 2")
+        session.execute(REBUILD.encode())
+    assert kept.problems() == []
+
+
+def test_what_somebody_else_calls_so_is_left_alone(shop: Shop) -> None:
+    """A view or a table with the name that the table of subtotals would have is no part of the register."""
+    for kind in ("TABLE", "VIEW"):
+        shop.rows(f"CREATE {kind} stock_subtotals AS SELECT 1 AS warehouse")
+        shop.rows("SELECT register_alter('stock', add_resources => %s)", {f"more_{kind.lower()}": "int"})
+        assert shop.rows(REBUILD) == [(0, 0)]
+        assert shop.problems() == []
+        assert shop.refusal("SELECT register_alter('stock', subtotals => '[\"lot\"]')")[0] == "42P07"
+        shop.rows("SELECT register_drop('stock', true)")
+        assert shop.rows("SELECT * FROM stock_subtotals") == [(1,)]
+        shop.rows(f"DROP {kind} stock_subtotals")
+        shop.create("stock")
+
+
+def test_balances_of_now_are_read_where_there_is_one_for_each_cell(kept: Shop) -> None:
+    """A value's years are added up only where one value is asked for."""
+    for dimensions, expected in ((None, 63), ({"warehouse": 1}, 15)):
+        assert kept.ask("SELECT stock_balance(%s)", dimensions)["quantity"] == expected
+    kept.rows("ALTER TABLE stock_subtotals DISABLE TRIGGER guard")
+    kept.rows("DELETE FROM stock_subtotals")
+    assert kept.ask("SELECT stock_balance()")["quantity"] == 63
+    assert len(kept.rows("SELECT stock_balance_by('[\"warehouse\"]')")) == 3
+    assert kept.ask("SELECT stock_balance(%s)", {"warehouse": 1})["quantity"] == 0
+
+
+def test_null_changes_nothing(kept: Shop) -> None:
+    """As everything that register_alter() is not given, in SQL and in JSON."""
+    for nothing in ("NULL", "'null'"):
+        kept.rows(f"SELECT register_alter('stock', subtotals => {nothing})")
+        assert kept.ask("SELECT register_info('stock') -> 'subtotals'") == ["warehouse"]
 
 
 def test_new_columns_come_into_them(kept: Shop) -> None:
