@@ -1,12 +1,8 @@
 """register_verify finds what is wrong in derived tables, register_rebuild_* mends it, and neither stops anybody."""
 
-import threading
-
-import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
-from tests.support.registers import Shop, element
+from tests.support.registers import Shop, element, reposting
 
 REBUILD = "SELECT register_rebuild_totals('stock'), register_rebuild_cache('stock')"
 DERIVED = ("stock_totals_day", "stock_totals_month", "stock_totals_year", "stock_balance_cache")
@@ -50,31 +46,13 @@ def test_every_kind_of_damage_is_found_and_mended(shop: Shop) -> None:
 @pytest.mark.scenario("C10", "O8")
 def test_nothing_stops_and_nothing_is_wrong_while_sessions_post(shop: Shop) -> None:
     """Verification gives no false alarm; a rebuild among reposts leaves exactly what the movements say."""
-    errors: list[psycopg.Error] = []
-    go_on = threading.Event()
-    go_on.set()
-
-    def work(number: int) -> None:
-        with shop.connect() as connection:
-            while go_on.is_set():
-                data = [element(None, f"2026-0{1 + n % 9}-05", n, "x", quantity=n) for n in range(number, 12)]
-                try:
-                    connection.execute("SELECT register_repost('stock', %s, %s)", [f"r{number}", Jsonb(data)])
-                except psycopg.Error as error:
-                    errors.append(error)
-
     shop.post([element("r", "2026-01-05", n, "x", quantity=1) for n in range(20)])
     unguard(shop)
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    alarms = [shop.problems() for _ in range(5)]
-    shop.rows("UPDATE stock_totals_day SET quantity = quantity + 1 WHERE warehouse = 15")
-    shop.rows("DELETE FROM stock_balance_cache WHERE warehouse = 19")
-    mended = [shop.rows(REBUILD)[0] for _ in range(3)]
-    go_on.clear()
-    for thread in threads:
-        thread.join()
+    with reposting(shop) as errors:
+        alarms = [shop.problems() for _ in range(5)]
+        shop.rows("UPDATE stock_totals_day SET quantity = quantity + 1 WHERE warehouse = 15")
+        shop.rows("DELETE FROM stock_balance_cache WHERE warehouse = 19")
+        mended = [shop.rows(REBUILD)[0] for _ in range(3)]
     assert (errors, alarms, mended) == ([], [[]] * 5, [(1, 1), (0, 0), (0, 0)])
     assert shop.problems() == []
 

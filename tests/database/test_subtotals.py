@@ -1,15 +1,12 @@
 """Subtotals: totals of each value of a dimension, so that questions about one dimension need not add up its cells."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from itertools import pairwise
 
-import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.support.registers import Shop, element
+from tests.support.registers import Shop, element, reposting
 
 REBUILD = "SELECT register_rebuild_totals('stock'), register_rebuild_cache('stock')"
 KEPT = "SELECT DISTINCT _dimension FROM stock_subtotals ORDER BY 1"
@@ -117,29 +114,11 @@ def test_nobody_changes_them_by_hand(kept: Shop) -> None:
 
 def test_they_come_and_go_while_sessions_post(shop: Shop) -> None:
     """New ones are added up from what is there; nothing is lost and nothing counted twice, whoever posts meanwhile."""
-    errors: list[psycopg.Error] = []
-    go_on = threading.Event()
-    go_on.set()
-
-    def work(number: int) -> None:
-        with shop.connect() as connection:
-            while go_on.is_set():
-                data = [element(None, f"2026-0{1 + n % 9}-05", n, "x", quantity=n) for n in range(number, 12)]
-                try:
-                    connection.execute("SELECT register_repost('stock', %s, %s)", [f"r{number}", Jsonb(data)])
-                except psycopg.Error as error:
-                    errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for _, then in pairwise([[], ["lot"], ["warehouse", "lot"], ["warehouse"], [], ["lot"]]):
-        shop.rows("SELECT register_alter('stock', subtotals => %s)", then)
-        assert shop.problems() == []
-        assert [name for (name,) in shop.rows(KEPT)] in (sorted(then), [])
-    go_on.clear()
-    for thread in threads:
-        thread.join()
+    with reposting(shop) as errors:
+        for then in (["lot"], ["warehouse", "lot"], ["warehouse"], [], ["lot"]):
+            shop.rows("SELECT register_alter('stock', subtotals => %s)", then)
+            assert shop.problems() == []
+            assert [name for (name,) in shop.rows(KEPT)] in (sorted(then), [])
     assert errors == []
     assert shop.problems() == []
 

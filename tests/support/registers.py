@@ -1,6 +1,8 @@
 """Registers for database tests: creating them, posting to them, and asking them, over plain SQL."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +92,33 @@ def element(
     """One element of register_post for the columns of `stock`."""
     given = {"period": period, "warehouse": warehouse, "lot": lot, **resources}
     return given if recorder is None else {"recorder": recorder, **given}
+
+
+@contextlib.contextmanager
+def reposting(shop: Shop) -> Iterator[list[psycopg.Error]]:
+    """Three sessions repost documents of their own, with cells in common, until the block ends; what was refused."""
+    errors: list[psycopg.Error] = []
+    go_on = threading.Event()
+    go_on.set()
+
+    def work(number: int) -> None:
+        with shop.connect() as connection:
+            while go_on.is_set():
+                data = [element(None, f"2026-0{1 + n % 9}-05", n, "x", quantity=n) for n in range(number, 12)]
+                try:
+                    connection.execute("SELECT register_repost('stock', %s, %s)", [f"r{number}", Jsonb(data)])
+                except psycopg.Error as error:
+                    errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield errors
+    finally:
+        go_on.clear()
+        for thread in threads:
+            thread.join()
 
 
 def _adapted(parameter: object) -> object:
