@@ -123,6 +123,16 @@ def test_they_come_and_go_while_sessions_post(shop: Shop) -> None:
     assert shop.problems() == []
 
 
+def test_rows_are_locked_in_one_order_under_any_collation(kept: Shop) -> None:
+    """Folding and mending sort by bytes: in most databases text would sort otherwise, and each in a way of its own."""
+    mending = kept.rows("SELECT _subtotals_corrections(_register('stock'))")[1][0]
+    days = "(SELECT t.*, t.period AS day FROM stock_totals_day AS t)"
+    folding = kept.ask("SELECT _subtotals_statement(_register('stock'), %s) || ' ORDER BY 1, 2, 3, 4'", days)
+    for statement in (mending, folding):
+        keys = next(line for (line,) in kept.rows(f"EXPLAIN {statement}") if "Sort Key" in line).split(", ")
+        assert ["COLLATE" in key for key in keys[:2]] == [True, True], keys
+
+
 def test_an_older_snapshot_reads_what_was_there(kept: Shop) -> None:
     """A reader that began before subtotals were given up goes on with them, and finds them all."""
     question = "SELECT stock_balance('{\"warehouse\": 1}', '2026-06-30')"
