@@ -89,19 +89,11 @@ CREATE OR REPLACE FUNCTION _subtotals_piece(
 ) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     condition text := format('t.period >= %L::date AND t.period < %L::date AND %s', p_starts, p_ends, p_condition);
-    dimension jsonb := (SELECT d FROM jsonb_array_elements(p_register.dimensions) AS d WHERE d ->> 'name' = p_dimension);
-    key text := '';
 BEGIN
-    IF strpos(p_condition, 't.') > 0 THEN
-        key := format(' AND t.dim_hash = hash_record_extended(ROW(%s), 0)', (
-            SELECT string_agg(
-                _key_part(d.value ->> 'type', CASE WHEN d.value = dimension
-                    THEN _filter_value(dimension, p_register.time_zone) ELSE 'NULL::' || (d.value ->> 'type') END), ', ' ORDER BY d.ordinality)
-            FROM jsonb_array_elements(p_register.dimensions) WITH ORDINALITY AS d
-        ));
-    END IF;
     RETURN _turnover_piece(
-        p_register, '_subtotals', format('t._dimension = %L AND t._grain = %L AND %s%s', p_dimension, p_grain, condition, key), p_sign
+        p_register, '_subtotals', format('t._dimension = %L AND t._grain = %L AND %s%s', p_dimension, p_grain, condition,
+            -- A filter has no other dimension, and what it has not is null: as in the rows of that value.
+            CASE WHEN p_condition <> 'true' THEN ' AND t.dim_hash = ' || _given_cell_key(p_register, '$1') ELSE '' END), p_sign
     ) || CASE WHEN _has_deltas(p_register) THEN ' UNION ALL ' || _piece(p_register, _deltas_source(p_register, p_grain), condition, p_sign)
     ELSE '' END;
 END
@@ -121,14 +113,19 @@ END
 $$;
 COMMENT ON FUNCTION _change_subtotals(_registers) IS 'Makes the subtotals of a register those that its declaration has now.';
 
+CREATE OR REPLACE FUNCTION _surplus_subtotals(p_register _registers) RETURNS text LANGUAGE sql STABLE
+RETURN format(
+    'DELETE FROM %I AS t WHERE t._dimension <> ALL (%L::text[])', p_register.name || '_subtotals',
+    ARRAY(SELECT jsonb_array_elements_text(p_register.subtotals)));
+COMMENT ON FUNCTION _surplus_subtotals(_registers) IS 'The statement that drops the subtotals which a register does not keep.';
+
 CREATE OR REPLACE FUNCTION _subtotals_changes(p_register _registers) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     subtotals text := p_register.name || '_subtotals';
     added _registers := p_register;
     present text[];
 BEGIN
-    RETURN NEXT format(
-        'DELETE FROM %I AS t WHERE t._dimension <> ALL (%L::text[])', subtotals, ARRAY(SELECT jsonb_array_elements_text(p_register.subtotals)));
+    RETURN NEXT _surplus_subtotals(p_register);
     EXECUTE format('SELECT coalesce(array_agg(DISTINCT t._dimension), ''{}'') FROM %I AS t', subtotals) INTO present;
     SELECT coalesce(jsonb_agg(s.name ORDER BY s.place), '[]') INTO added.subtotals
     FROM jsonb_array_elements_text(p_register.subtotals) WITH ORDINALITY AS s (name, place)
@@ -143,16 +140,14 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION _subtotals_changes(_registers) IS 'The statements that drop subtotals which a register keeps no more, and make those that it has not had.';
+COMMENT ON FUNCTION _subtotals_changes(_registers) IS 'The statements that make the subtotals of a register those that it is declared to keep, while nobody folds.';
 
 CREATE OR REPLACE FUNCTION _subtotals_corrections(p_register _registers) RETURNS SETOF text LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF NOT _has_subtotals(p_register) THEN
         RETURN;
     END IF;
-    RETURN NEXT format(
-        'DELETE FROM %I AS t WHERE t._dimension <> ALL (%L::text[])', p_register.name || '_subtotals',
-        ARRAY(SELECT jsonb_array_elements_text(p_register.subtotals)));
+    RETURN NEXT _surplus_subtotals(p_register);
     IF p_register.subtotals = '[]' THEN
         RETURN;
     END IF;
@@ -186,8 +181,9 @@ COMMENT ON FUNCTION _subtotals_corrections(_registers) IS 'The statements that m
 
 CREATE OR REPLACE FUNCTION _verify_subtotals_statement(p_register _registers) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
-    described text := format('''dimension'', _dimension, ''value'', CASE _dimension %s END, ''grain'', _grain, ''sums'',', _column_list(
-        p_register.dimensions, 'WHEN ''{c}'' THEN to_jsonb(coalesce(e.{c}, a.{c}))', ' '));
+    described text := format('''dimension'', _dimension, ''value'', CASE _dimension %s END, ''grain'', _grain, ''sums'',', (
+        SELECT string_agg(format('WHEN %1$L THEN to_jsonb(coalesce(e.%1$I, a.%1$I))', n), ' ') FROM unnest(_names(p_register.dimensions)) AS n
+    ));
     kept text := CASE p_register.subtotals
         WHEN '[]' THEN format('SELECT * FROM %I WHERE false', p_register.name || '_subtotals')
         ELSE _subtotals_statement(p_register, 'days') END;

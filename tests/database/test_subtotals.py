@@ -102,6 +102,19 @@ def test_damage_is_found_and_mended(kept: Shop) -> None:
     assert kept.rows(REBUILD) == [(0, 0)]
 
 
+def test_a_difference_names_its_value_whatever_the_dimension_is_called(shop: Shop) -> None:
+    """A word of SQL is a name as well."""
+    dimensions = [{"name": "order", "type": "text"}, {"name": "user", "type": "int"}]
+    shop.create("words", dimensions, [{"name": "group", "type": "int"}], subtotals=Jsonb(["order", "user"]))
+    shop.post({"recorder": "r", "period": "2026-01-05", "order": "x", "user": 7, "group": 2}, "words")
+    for name, value in (("order", "x"), ("user", 7)):
+        assert shop.ask("SELECT words_balance(%s, '2026-01-05')", {name: value}) == {"group": 2}
+    shop.rows("ALTER TABLE words_subtotals DISABLE TRIGGER guard")
+    shop.rows("DELETE FROM words_subtotals WHERE _grain = 'day'")
+    expected = [row[3] for row in shop.problems("words")]
+    assert [(what["dimension"], what["value"]) for what in expected] == [("order", "x"), ("user", 7)]
+
+
 def test_nobody_changes_them_by_hand(kept: Shop) -> None:
     """They are guarded as all derived tables are."""
     for change in (
