@@ -4,7 +4,7 @@ Every read includes pending deltas, so a compactor that is down makes reads slow
 each a short transaction: whatever kills it leaves a slice folded or pending, never half of it.
 
     a slice takes too long, or waits for locks    a pause and smaller slices; larger again when they pass
-    a slice cannot be added up                    smaller ones, until the delta that is to blame is alone; it is left
+    a slice cannot be added up                    smaller ones, until the cell that is to blame is alone; it is left
     PostgreSQL is away                            pauses that grow, with jitter; a chore waits for its next turn
     stop                                          the slice under way is finished
 """
@@ -19,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from ingest.delays import Clock
-from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.domain.compacting import FIRST_KEY, Merged, PendingDeltas, Slice
 from ingest.domain.progress import Tally
 from ingest.errors import DataError, OperatorError, TallystreamError, TransientError
 
@@ -60,7 +60,7 @@ class CompactorLimits:
 
     interval_ms: int = 1_000
     min_age_ms: int = 1_000
-    slice_deltas: int = 10_000
+    slice_deltas: int = 3_000
     slices_per_turn: int = 50
     vacuum_every_ms: int = 5_000
     retry_initial_ms: int = 100
@@ -73,10 +73,10 @@ class CompactorLimits:
 
 @dataclass(slots=True)
 class _Walk:
-    """How far one register's table has been gone through, and how much of it is taken at a time."""
+    """Up to which cell one register's deltas have been gone through, and how many are taken at a time."""
 
     most: int
-    place: str = START
+    key: int = FIRST_KEY
     folded: int = 0
     vacuumed_at: float = 0.0
 
@@ -162,24 +162,24 @@ class Compactor:
         return any(more)
 
     def _walk(self, register: str, min_age_ms: int) -> bool:
-        """Fold slice after slice, from where it was left to the end of the table; says whether to go on at once."""
+        """Fold slice after slice, from where it was left to the last cell; says whether to go on at once."""
         walk = self._walks.setdefault(register, _Walk(self._limits.slice_deltas, vacuumed_at=self._clock.now()))
-        began = walk.place
+        began = walk.key
         for _ in range(self._limits.slices_per_turn):
             if self._stopping.is_set():
                 return False
             self.tally.loop.turn(self._clock.now())
-            wanted = Slice(register, walk.most, min_age_ms, walk.place)
+            wanted = Slice(register, walk.most, min_age_ms, walk.key)
             if self._slice(walk, wanted) is None:
                 self._vacuum(register, walk)
-                walk.place = START
-                # What lies before the place where this began is due as well.
-                return began != START
+                walk.key = FIRST_KEY
+                # What lies before the cell with which this began is due as well.
+                return began != FIRST_KEY
         self._vacuum(register, walk)
         return True
 
     def _slice(self, walk: _Walk, wanted: Slice) -> Merged | None:
-        """Fold a slice and move on; None at the end of the table."""
+        """Fold a slice and move on; None when nothing is left."""
         try:
             merged = self._deltas.merge(wanted)
         except TransientError:
@@ -188,12 +188,12 @@ class Compactor:
         if merged.problem is not None and walk.most > 1:
             walk.most = max(1, walk.most // 4)
             return merged
-        if merged.place is None:
-            return None
         if merged.problem is not None:
             self.tally.problems += 1
-            _log.error("a delta cannot be folded", register=wanted.register, place=merged.place, error=merged.problem)
-        walk.place = merged.place
+            _log.error("a delta cannot be folded", register=wanted.register, error=merged.problem)
+        if merged.next_key is None:
+            return None
+        walk.key = merged.next_key
         walk.folded += merged.deltas
         walk.most = min(walk.most * 2, self._limits.slice_deltas)
         self.tally.slices += 1

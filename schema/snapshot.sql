@@ -153,9 +153,9 @@ CREATE VIEW accum._merges AS
  SELECT NULL::text AS register,
     NULL::interval AS min_age,
     NULL::integer AS most,
-    NULL::tid AS after,
+    NULL::bigint AS first_key,
     NULL::integer AS merged,
-    NULL::tid AS last_place,
+    NULL::bigint AS next_key,
     NULL::text AS problem
   WHERE false;
 

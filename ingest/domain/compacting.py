@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-START: Final = "(0,0)"
-"""The place before a table's first row."""
+FIRST_KEY: Final = -(2**63)
+"""No cell has a smaller key."""
 
 HEADER_PREFIX: Final = "tallystream."
 CONNECT_PREFIX: Final = "__connect.errors."
@@ -14,20 +14,20 @@ CONNECT_PREFIX: Final = "__connect.errors."
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Which pending deltas to fold: at most so many of those behind a place that are old enough."""
+    """Which pending deltas to fold: at most so many of those that are old enough, in the order of their cells' keys."""
 
     register: str
     most: int
     min_age_ms: int = 0
-    after: str = START
+    first_key: int = FIRST_KEY
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of a slice; `place` is where it ended, and None when nothing was found behind where it began."""
+    """What became of a slice; `next_key` is where to go on, and None when nothing was found from where it began."""
 
     deltas: int
-    place: str | None
+    next_key: int | None
     problem: str | None = None
 
 

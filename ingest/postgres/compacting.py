@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.domain.compacting import FIRST_KEY, Merged, PendingDeltas, Slice
 from ingest.errors import TransientError
 from ingest.postgres.connections import Database, KeptConnection, translated_errors
 
@@ -26,7 +26,7 @@ class DeltaStore(KeptConnection):
             "register": wanted.register,
             "min_age_ms": wanted.min_age_ms,
             "most": wanted.most,
-            "after": wanted.after,
+            "first_key": wanted.first_key,
         }
         try:
             with translated_errors():
@@ -38,7 +38,7 @@ class DeltaStore(KeptConnection):
             # Whatever state the connection is in, a new one is in none.
             self.close()
             raise
-        return Merged(*cast("tuple[int, str | None, str | None]", row))
+        return Merged(*cast("tuple[int, int | None, str | None]", row))
 
     def vacuum(self, register: str) -> None:
         """Let the space of folded deltas be used again; where this role may not, autovacuum does it later."""
@@ -52,12 +52,12 @@ class DeltaStore(KeptConnection):
 
 
 def drain(database: Database, register: str, most: int = 10_000) -> int:
-    """Fold what is pending in a register, a slice in each transaction, from the start of the table to its end."""
+    """Fold what is pending in a register, a slice in each transaction, from the first cell to the last."""
     store = DeltaStore(database)
-    folded, place = 0, START
+    folded, key = 0, FIRST_KEY
     try:
-        while (merged := store.merge(Slice(register, most, after=place))).place is not None:
-            folded, place = folded + merged.deltas, merged.place
+        while (merged := store.merge(Slice(register, most, first_key=key))).next_key is not None:
+            folded, key = folded + merged.deltas, merged.next_key
     finally:
         store.close()
     return folded

@@ -181,7 +181,7 @@ class Settings(BaseModel):
         default=SECOND, ge=0, le=24 * HOUR, description="Age of a delta before it is folded; older ones fold together."
     )
     compact_slice_deltas: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most deltas that are folded in one transaction."
+        default=3_000, ge=1, le=1_000_000, description="Most deltas that are folded in one transaction."
     )
     compact_timeout_ms: Milliseconds = Field(
         default=10 * SECOND, description="Time for one slice of deltas; after that smaller ones are tried."

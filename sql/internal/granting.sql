@@ -16,7 +16,7 @@ BEGIN
         GRANT USAGE ON SEQUENCE _batch_id TO tallystream_ingest;
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _announce_partitions(text), _see_partitions(text), _partition_bounds(text),
-            _merge_slice(text, interval, integer, tid), _pending_deltas(),
+            _merge_slice(text, interval, integer, bigint), _pending_deltas(),
             _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, boolean, text, text),
             _resume_position(text, text, integer, text, text),
             _waiting_for_cells(), _switch_to_high_write(text),

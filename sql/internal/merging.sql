@@ -2,15 +2,15 @@
 -- Derived tables take changes from triggers only, so a slice is asked for by an insertion into this view; it keeps no rows.
 CREATE OR REPLACE VIEW _merges AS
 SELECT
-    NULL::text AS register, NULL::interval AS min_age, NULL::integer AS most, NULL::tid AS after,
-    NULL::integer AS merged, NULL::tid AS last_place, NULL::text AS problem
+    NULL::text AS register, NULL::interval AS min_age, NULL::integer AS most, NULL::bigint AS first_key,
+    NULL::integer AS merged, NULL::bigint AS next_key, NULL::text AS problem
 WHERE false;
-COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and where they ended.';
+COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and with which key to go on.';
 
 CREATE OR REPLACE FUNCTION _run_merge() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    EXECUTE format('SELECT m.merged, m.last_place, m.problem FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
-    INTO new.merged, new.last_place, new.problem USING new.min_age, new.most, new.after;
+    EXECUTE format('SELECT m.merged, m.next_key, m.problem FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
+    INTO new.merged, new.next_key, new.problem USING new.min_age, new.most, new.first_key;
     RETURN new;
 END
 $$;
@@ -19,22 +19,22 @@ COMMENT ON FUNCTION _run_merge() IS 'Folds the slice that a row of _merges asks 
 CREATE OR REPLACE TRIGGER run INSTEAD OF INSERT ON _merges FOR EACH ROW EXECUTE FUNCTION _run_merge();
 
 CREATE OR REPLACE FUNCTION _merge_slice(
-    p_register text, p_min_age interval, p_most integer, p_after tid DEFAULT '(0,0)', OUT merged integer, OUT last_place tid,
-    OUT problem text
+    p_register text, p_min_age interval, p_most integer, p_first_key bigint DEFAULT -9223372036854775808, OUT merged integer,
+    OUT next_key bigint, OUT problem text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     register _registers := _hold_register(p_register);
 BEGIN
     IF _has_deltas(register) THEN
-        INSERT INTO _merges (register, min_age, most, after) VALUES (register.name, p_min_age, p_most, p_after)
-        RETURNING merged, last_place, problem INTO merged, last_place, problem;
+        INSERT INTO _merges (register, min_age, most, first_key) VALUES (register.name, p_min_age, p_most, p_first_key)
+        RETURNING merged, next_key, problem INTO merged, next_key, problem;
     END IF;
     merged := coalesce(merged, 0);
 END
 $$;
-COMMENT ON FUNCTION _merge_slice(text, interval, integer, tid) IS
-'Folds at most p_most pending deltas of a register that are older than p_min_age and lie behind p_after; says how many, where to go on, '
+COMMENT ON FUNCTION _merge_slice(text, interval, integer, bigint) IS
+'Folds at most p_most pending deltas of a register that are older than p_min_age, from p_first_key on; says how many, where to go on, '
 'and why none where they cannot be added. '
 'In key order, and once in a transaction: two that meet wait for one another and never in a ring.';
 

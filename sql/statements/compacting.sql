@@ -11,8 +11,8 @@ ORDER BY r.name;
 
 -- name: merge_slice
 -- Fold a slice of a register's pending deltas.
-SELECT m.merged, m.last_place::text, m.problem
-FROM {schema}._merge_slice(%(register)s, %(min_age_ms)s * interval '1 ms', %(most)s, %(after)s::tid) AS m;
+SELECT m.merged, m.next_key, m.problem
+FROM {schema}._merge_slice(%(register)s, %(min_age_ms)s * interval '1 ms', %(most)s, %(first_key)s::bigint) AS m;
 
 -- name: vacuum_deltas
 -- Make room where deltas were folded; a table that another session is vacuuming is left out.

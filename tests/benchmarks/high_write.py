@@ -11,7 +11,8 @@ from statistics import quantiles
 
 import psycopg
 
-from ingest.domain.compacting import START, Slice
+from ingest.compactor import CompactorLimits
+from ingest.domain.compacting import FIRST_KEY, Slice
 from ingest.postgres.compacting import DeltaStore
 from tests.benchmarks.figures import Figure, say
 from tests.benchmarks.stage import Stage
@@ -24,7 +25,7 @@ CELLS = 10
 LINES = 100
 MOVEMENTS = 300_000
 PENDING = (0, 10_000, 1_000_000)
-SLICE = 10_000
+SLICE = CompactorLimits().slice_deltas
 
 CREATE = (
     "SELECT register_create('hot', %s, '{\"quantity\": \"numeric(18,3)\"}', high_write => %s, partition_by => 'year')"
@@ -82,11 +83,11 @@ def folding(database: Database, stop: threading.Event) -> Callable[[], None]:
 
     def work() -> None:
         store = DeltaStore(access_to(database))
-        place = START
+        key = FIRST_KEY
         while not stop.is_set():
-            merged = store.merge(Slice("hot", SLICE, 1000, place))
-            place = merged.place or START
-            if merged.place is None:
+            merged = store.merge(Slice("hot", SLICE, 1000, key))
+            key = FIRST_KEY if merged.next_key is None else merged.next_key
+            if merged.next_key is None:
                 store.vacuum("hot")
                 stop.wait(1)
         store.close()
@@ -168,13 +169,13 @@ def fill(connection: psycopg.Connection, wanted: int) -> None:
 def drain(database: Database) -> None:
     """Folds all that is pending."""
     store = DeltaStore(access_to(database))
-    began, place, slices = time.perf_counter(), START, []
+    began, key, slices = time.perf_counter(), FIRST_KEY, []
     while True:
         started = time.perf_counter()
-        merged = store.merge(Slice("hot", SLICE, 0, place))
-        if merged.place is None:
+        merged = store.merge(Slice("hot", SLICE, 0, key))
+        if merged.next_key is None:
             break
-        place = merged.place
+        key = merged.next_key
         slices.append(time.perf_counter() - started)
     store.close()
     whole, longest = time.perf_counter() - began, max(slices) * 1000

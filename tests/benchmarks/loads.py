@@ -39,11 +39,14 @@ class Shape:
         """Whether resources are integers."""
         return self.resource == "bigint"
 
-    def declaration(self, totals_period: str = "day", subtotals: Sequence[str] = ()) -> str:
+    def declaration(
+        self, totals_period: str = "day", subtotals: Sequence[str] = (), *, high_write: bool = False
+    ) -> str:
         """The register, as an operator declares it."""
         lot = 'lot = "text"\n' if self.lot else ""
         return (
             f'[register.{NAME}]\nkind = "balance"\ntotals_period = "{totals_period}"\nsubtotals = {list(subtotals)}\n'
+            f"high_write = {str(high_write).lower()}\n"
             f'[register.{NAME}.dimensions]\nwarehouse = "int"\nproduct = "int"\n{lot}'
             f'[register.{NAME}.resources]\nquantity = "{self.resource}"\namount = "{self.resource}"\n'
         )

@@ -3,11 +3,14 @@
 Events are produced at an even pace, into one partition after the other, by nobody else: that tells their offsets. An
 observer looks at the positions in PostgreSQL every few milliseconds, and an event is visible when its partition's
 position has passed it. Producer and observer share the machine with what they measure, and do as little as they can.
+
+An ordinary register and one in high-write mode, with its compactor, in turns; each at half of its own load.
 """
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
@@ -20,6 +23,7 @@ from tests.benchmarks.loads import Load, Shape, make_load
 from tests.benchmarks.stage import PARTITIONS, Stage
 from tests.benchmarks.streaming import check, crew, stream
 from tests.support.postgres import Database
+from tests.support.program import Program, run_tallystream
 
 SHAPE = Shape(cells=1000)
 CAPACITY = 200_000
@@ -85,31 +89,58 @@ class Waits:
 
 def measure(stage: Stage, name: str) -> list[Figure]:
     """In each round first what the worker can do, then half of it for some seconds; the medians of all rounds."""
-    rounds = [_half_load(stage) for _ in range(stage.rounds)]
-    rate = median(waits.rate for waits in rounds)
-    longest = median(waits.longest_ms for waits in rounds)
-    details = {"events/s": rate, "movements/s": rate * SHAPE.lines, "longest ms": longest}
-    p50, p99 = median(waits.p50_ms for waits in rounds), median(waits.p99_ms for waits in rounds)
+    rounds: dict[bool, list[Waits]] = {False: [], True: []}
+    for _ in range(stage.rounds):
+        for high_write, waits in rounds.items():
+            waits.append(_half_load(stage, high_write=high_write))
     figures = [
-        Figure(name, "event produced to visible at half load, p50", p50, "ms", details=details),
-        Figure(name, "the same, p99", p99, "ms", goal=250.0, details=details),
+        *_figures(name, "event produced to visible at half load", rounds[False]),
+        *_figures(name, "the same, a register in high-write mode", rounds[True]),
     ]
     for figure in figures:
         say(f"{figure.line()}\n    {figure.explained()}")
     return figures
 
 
-def _half_load(stage: Stage) -> Waits:
+def _figures(name: str, what: str, rounds: Sequence[Waits]) -> list[Figure]:
+    rate = median(waits.rate for waits in rounds)
+    longest = median(waits.longest_ms for waits in rounds)
+    details = {"events/s": rate, "movements/s": rate * SHAPE.lines, "longest ms": longest}
+    p50, p99 = median(waits.p50_ms for waits in rounds), median(waits.p99_ms for waits in rounds)
+    return [
+        Figure(name, f"{what}, p50", p50, "ms", details=details),
+        Figure(name, f"{what}, p99", p99, "ms", goal=250.0, details=details),
+    ]
+
+
+def _half_load(stage: Stage, *, high_write: bool) -> Waits:
     capacity_load = make_load(SHAPE, stage.size(CAPACITY, SHAPE.lines))
-    with stage.database(SHAPE.declaration()) as database:
+    with _register(stage, high_write=high_write) as database:
         capacity = stream(stage, database, partial(list, capacity_load.events), len(capacity_load.events)).rate
     rate = capacity / 2
     load = make_load(SHAPE, int(rate * (WARM_UP_S + max(2.0, SECONDS * min(1.0, stage.factor)))) * SHAPE.lines)
-    with stage.database(SHAPE.declaration()) as database:
+    with _register(stage, high_write=high_write) as database:
         stage.settle()
         waits = run(stage, database, load, rate)
+        if high_write:
+            run_tallystream("compact", "--once", env=_environment(database)).check()
         check(database, load)
     return Waits(rate, waits[len(waits) // 2], waits[len(waits) * 99 // 100], waits[-1])
+
+
+@contextmanager
+def _register(stage: Stage, *, high_write: bool) -> Iterator[Database]:
+    """A database with the register; a compactor at work where there is something to fold."""
+    with stage.database(SHAPE.declaration(high_write=high_write)) as database, ExitStack() as stack:
+        if high_write:
+            compactor = Program("compact", env=_environment(database), folder=stage.folder)
+            stack.callback(compactor.close)
+            compactor.wait_for_log(event="started")
+        yield database
+
+
+def _environment(database: Database) -> dict[str, str]:
+    return {"TALLYSTREAM_POSTGRES_DSN": database.dsn}
 
 
 def run(stage: Stage, database: Database, load: Load, rate: float) -> Sequence[float]:

@@ -127,6 +127,26 @@ def test_what_is_pending_is_drained_in_small_transactions(hot: Shop) -> None:
     assert (hot.ask(PENDING.format("stock")), hot.problems()) == (0, [])
 
 
+def test_a_slice_has_all_deltas_of_its_cells(hot: Shop) -> None:
+    """So each of their rows is added to once, however many deltas of other cells came in between."""
+    store = DeltaStore(access_to(hot.database))
+    merged = store.merge(Slice("stock", 6))
+    left = hot.rows("SELECT dim_hash, count(*)::int FROM stock_balance_cache_delta GROUP BY 1 ORDER BY 1")
+    assert (merged.deltas, [deltas for _, deltas in left]) == (6, [3] * 8)
+    assert merged.next_key is not None
+    assert merged.next_key < left[0][0]
+    store.close()
+
+
+def test_a_cell_with_more_deltas_than_a_slice(shop: Shop) -> None:
+    """Slices go on with the cell in which the one before ended."""
+    shop.create("busy", high_write=True)
+    for number in range(10):
+        shop.post(element(f"r{number}", "2026-01-05", 1, "x", quantity=1), "busy")
+    assert drain(access_to(shop.database), "busy", most=3) == 10
+    assert (shop.ask(PENDING.format("busy")), shop.problems("busy")) == (0, [])
+
+
 def test_the_table_of_deltas_does_not_grow_under_load(shop: Shop) -> None:
     """What is folded makes room for what comes, as long as somebody vacuums; and nobody is kept out meanwhile."""
     shop.create("busy", high_write=True)
@@ -149,7 +169,7 @@ def test_locks_in_the_way_are_waited_out(hot: Shop) -> None:
     with holding(hot.database, SLICE_STEPS["balance"]), pytest.raises(TransientError, match="lock timeout"):
         store.merge(Slice("stock", 100))
     assert store.merge(Slice("stock", 100)).deltas == 30
-    assert store.merge(Slice("stock", 100)).place is None
+    assert store.merge(Slice("stock", 100)).next_key is None
     store.close()
     assert hot.problems() == []
 
@@ -162,7 +182,7 @@ def test_a_sum_that_does_not_fit_holds_up_no_other(shop: Shop) -> None:
     env = environment(shop.database, compact_slice_deltas=5)
     done = run_tallystream("compact", "--once", env=env).check()
     assert "a delta cannot be folded" in done.err
-    assert shop.ask("SELECT count(*) FROM wide_balance_cache_delta") == 1
+    assert shop.rows("SELECT warehouse FROM wide_balance_cache_delta") == [(5,), (5,)]
     assert shop.refusal("SELECT _force_delta_merge()")[0] == "TS023"
     assert shop.refusal("SELECT register_alter('wide', high_write => false)")[0] == "TS023"
     shop.unpost("b", "wide")

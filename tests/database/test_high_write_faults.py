@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from ingest.domain.compacting import START, Slice
+from ingest.domain.compacting import FIRST_KEY, Slice
 from ingest.errors import RegistryChangedError, TransientError
 from ingest.postgres.compacting import DeltaStore
 from tests.support.events import INVENTORY
@@ -50,10 +50,10 @@ def folding(database: Database, stop: threading.Event, most: int) -> Callable[[]
 
     def work() -> None:
         store = DeltaStore(access_to(database))
-        place = START
+        key: int | None = FIRST_KEY
         while not stop.is_set():
             try:
-                place = store.merge(Slice("stock", most, after=place)).place or START
+                key = store.merge(Slice("stock", most, first_key=FIRST_KEY if key is None else key)).next_key
             except TransientError:
                 stop.wait(0.05)
         store.close()

@@ -83,8 +83,8 @@ class Bench:
         self.shop.ask("SELECT _force_delta_merge(p_batch_size => %s)", self.rng.choice([1, 3, 10, None]))
 
     def fold_from_the_middle(self) -> None:
-        """As a compactor does that goes through the table."""
-        self.shop.rows("SELECT _merge_slice('stock', '0 s', 4, '(0,7)')")
+        """As a compactor does that goes from cell to cell."""
+        self.shop.rows("SELECT _merge_slice('stock', '0 s', 4, 0)")
 
     def switch(self) -> None:
         self.shop.rows("SELECT register_alter('stock', high_write => %s)", self.rng.random() < 0.6)

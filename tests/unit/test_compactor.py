@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
-from ingest.domain.compacting import START, Merged, PendingDeltas, Slice
+from ingest.domain.compacting import Merged, PendingDeltas, Slice
 from ingest.errors import DataError, OperatorError, TransientError
 from tests.support.fakes import FakeClock
 
@@ -15,7 +15,7 @@ LIMITS = CompactorLimits(slice_deltas=8, slices_per_turn=5, min_age_ms=0, vacuum
 
 @dataclass
 class FakeDeltas:
-    """Deltas at places 1, 2, …; a bad one cannot be added up, and some failures wait to happen."""
+    """Deltas of cells 1, 2, …; a bad one cannot be added up, and some failures wait to happen."""
 
     tables: dict[str, list[int]]
     bad: set[int] = field(default_factory=set)
@@ -33,14 +33,13 @@ class FakeDeltas:
         if self.failures:
             raise self.failures.pop(0)
         table = self.tables[wanted.register]
-        after = 0 if wanted.after == START else int(wanted.after)
-        found = sorted(place for place in table if place > after)[: wanted.most]
+        found = sorted(key for key in table if key >= wanted.first_key)[: wanted.most]
         if not found:
             return Merged(0, None)
         if self.bad.intersection(found):
-            return Merged(0, str(found[-1]), "out of range")
-        self.tables[wanted.register] = [place for place in table if place not in found]
-        return Merged(len(found), str(found[-1]))
+            return Merged(0, found[-1] + 1, "out of range")
+        self.tables[wanted.register] = [key for key in table if key not in found]
+        return Merged(len(found), found[-1])
 
     def vacuum(self, register: str) -> None:
         self.vacuumed.append(register)
