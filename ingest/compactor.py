@@ -69,6 +69,8 @@ class CompactorLimits:
     alarm_ms: int = 300_000
     most_steps: int = 1_000
     most_failures: int = 10
+    # After a slice, in times of what it took: all of them at once kept batches waiting, p99 308 ms in place of 222.
+    rest: float = 1.0
 
 
 @dataclass(slots=True)
@@ -158,10 +160,10 @@ class Compactor:
         """Go on in every register; says whether it is worth going on at once."""
         # Compactors that begin with different registers are not in one another's way.
         registers = random.sample(names := self._deltas.registers(), len(names))
-        more = [self._walk(register, self._limits.min_age_ms) for register in registers]
+        more = [self._walk(register, self._limits.min_age_ms, self._limits.rest) for register in registers]
         return any(more)
 
-    def _walk(self, register: str, min_age_ms: int) -> bool:
+    def _walk(self, register: str, min_age_ms: int, rest: float = 0.0) -> bool:
         """Fold slice after slice, from where it was left to the last cell; says whether to go on at once."""
         walk = self._walks.setdefault(register, _Walk(self._limits.slice_deltas, vacuumed_at=self._clock.now()))
         began = walk.key
@@ -170,11 +172,14 @@ class Compactor:
                 return False
             self.tally.loop.turn(self._clock.now())
             wanted = Slice(register, walk.most, min_age_ms, walk.key)
+            started = self._clock.now()
             if self._slice(walk, wanted) is None:
                 self._vacuum(register, walk)
                 walk.key = FIRST_KEY
                 # What lies before the cell with which this began is due as well.
                 return began != FIRST_KEY
+            if rest_s := rest * (self._clock.now() - started):
+                self._clock.sleep(rest_s, self._stopping)
         self._vacuum(register, walk)
         return True
 
@@ -190,7 +195,8 @@ class Compactor:
             return merged
         if merged.problem is not None:
             self.tally.problems += 1
-            _log.error("a delta cannot be folded", register=wanted.register, error=merged.problem)
+            cell = merged.last_key
+            _log.error("a delta cannot be folded", register=wanted.register, dim_hash=cell, error=merged.problem)
         if merged.next_key is None:
             return None
         walk.key = merged.next_key

@@ -155,7 +155,7 @@ CREATE VIEW accum._merges AS
     NULL::integer AS most,
     NULL::bigint AS first_key,
     NULL::integer AS merged,
-    NULL::bigint AS next_key,
+    NULL::bigint AS last_key,
     NULL::text AS problem
   WHERE false;
 

@@ -8,6 +8,9 @@ from typing import Final
 FIRST_KEY: Final = -(2**63)
 """No cell has a smaller key."""
 
+LAST_KEY: Final = 2**63 - 1
+"""Nor a larger one."""
+
 HEADER_PREFIX: Final = "tallystream."
 CONNECT_PREFIX: Final = "__connect.errors."
 
@@ -24,11 +27,18 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What became of a slice; `next_key` is where to go on, and None when nothing was found from where it began."""
+    """What became of a slice; `last_key` is its last cell's, and None when nothing was found from where it began."""
 
     deltas: int
-    next_key: int | None
+    last_key: int | None
     problem: str | None = None
+
+    @property
+    def next_key(self) -> int | None:
+        """With which cell to go on: with the same, of which there may be more, but not where it cannot be added up."""
+        if self.problem is None or self.last_key is None:
+            return self.last_key
+        return None if self.last_key == LAST_KEY else self.last_key + 1
 
 
 @dataclass(frozen=True, slots=True)

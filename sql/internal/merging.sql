@@ -3,14 +3,14 @@
 CREATE OR REPLACE VIEW _merges AS
 SELECT
     NULL::text AS register, NULL::interval AS min_age, NULL::integer AS most, NULL::bigint AS first_key,
-    NULL::integer AS merged, NULL::bigint AS next_key, NULL::text AS problem
+    NULL::integer AS merged, NULL::bigint AS last_key, NULL::text AS problem
 WHERE false;
-COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and with which key to go on.';
+COMMENT ON VIEW _merges IS 'An insertion folds a slice of a register''s pending deltas, and returns how many they were and with which cell it ended.';
 
 CREATE OR REPLACE FUNCTION _run_merge() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    EXECUTE format('SELECT m.merged, m.next_key, m.problem FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
-    INTO new.merged, new.next_key, new.problem USING new.min_age, new.most, new.first_key;
+    EXECUTE format('SELECT m.merged, m.last_key, m.problem FROM %I($1, $2, $3) AS m', new.register || '_merge_deltas')
+    INTO new.merged, new.last_key, new.problem USING new.min_age, new.most, new.first_key;
     RETURN new;
 END
 $$;
@@ -20,7 +20,7 @@ CREATE OR REPLACE TRIGGER run INSTEAD OF INSERT ON _merges FOR EACH ROW EXECUTE 
 
 CREATE OR REPLACE FUNCTION _merge_slice(
     p_register text, p_min_age interval, p_most integer, p_first_key bigint DEFAULT -9223372036854775808, OUT merged integer,
-    OUT next_key bigint, OUT problem text
+    OUT last_key bigint, OUT problem text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
@@ -28,13 +28,13 @@ DECLARE
 BEGIN
     IF _has_deltas(register) THEN
         INSERT INTO _merges (register, min_age, most, first_key) VALUES (register.name, p_min_age, p_most, p_first_key)
-        RETURNING merged, next_key, problem INTO merged, next_key, problem;
+        RETURNING merged, last_key, problem INTO merged, last_key, problem;
     END IF;
     merged := coalesce(merged, 0);
 END
 $$;
 COMMENT ON FUNCTION _merge_slice(text, interval, integer, bigint) IS
-'Folds at most p_most pending deltas of a register that are older than p_min_age, from p_first_key on; says how many, where to go on, '
+'Folds at most p_most pending deltas of a register that are older than p_min_age, from p_first_key on; says how many, with which cell it ended, '
 'and why none where they cannot be added. '
 'In key order, and once in a transaction: two that meet wait for one another and never in a ring.';
 

@@ -12,7 +12,7 @@ COMMENT ON FUNCTION {append}({delta}[]) IS 'Keeps deltas of {register} for the c
 
 -- Only an index gives deltas in key order without sorting all that are pending for every slice; nothing else is scanned here.
 CREATE OR REPLACE FUNCTION {merge_deltas}(
-    p_min_age interval, p_most integer, p_first_key bigint, OUT merged integer, OUT next_key bigint, OUT problem text
+    p_min_age interval, p_most integer, p_first_key bigint, OUT merged integer, OUT last_key bigint, OUT problem text
 ) LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_bitmapscan = off AS $merge$
 DECLARE
     deltas {delta}[];
@@ -21,7 +21,7 @@ BEGIN
     -- In key order a slice has all deltas of a few cells, not a few of all: 5,000 of 80,000 that are of 1,000 cells take 25 ms, and
     -- 98 in the order in which they came. What commits late may lie before its end: whoever goes through the table begins again.
     SELECT array_agg(d.place), max(d.dim_hash)
-    INTO places, next_key
+    INTO places, last_key
     FROM (
         SELECT e.ctid AS place, e.dim_hash
         FROM {balance_cache_delta} AS e
@@ -50,9 +50,8 @@ EXCEPTION
     WHEN data_exception OR SQLSTATE 'TS021' THEN
         merged := 0;
         problem := SQLERRM;
-        next_key := nullif(next_key, 9223372036854775807) + 1;
 END
 $merge$;
 COMMENT ON FUNCTION {merge_deltas}(interval, integer, bigint) IS
-'Folds pending deltas of {register} in key order, at most so many; those that another session folds are left out. Says with which key to '
-'go on: the last one, of which there may be more, or the one behind it where these cannot be added.';
+'Folds pending deltas of {register} in key order, at most so many; those that another session folds are left out. Says with which cell it '
+'ended, of which there may be more.';

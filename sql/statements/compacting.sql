@@ -11,7 +11,7 @@ ORDER BY r.name;
 
 -- name: merge_slice
 -- Fold a slice of a register's pending deltas.
-SELECT m.merged, m.next_key, m.problem
+SELECT m.merged, m.last_key, m.problem
 FROM {schema}._merge_slice(%(register)s, %(min_age_ms)s * interval '1 ms', %(most)s, %(first_key)s::bigint) AS m;
 
 -- name: vacuum_deltas

@@ -133,8 +133,8 @@ def test_a_slice_has_all_deltas_of_its_cells(hot: Shop) -> None:
     merged = store.merge(Slice("stock", 6))
     left = hot.rows("SELECT dim_hash, count(*)::int FROM stock_balance_cache_delta GROUP BY 1 ORDER BY 1")
     assert (merged.deltas, [deltas for _, deltas in left]) == (6, [3] * 8)
-    assert merged.next_key is not None
-    assert merged.next_key < left[0][0]
+    assert merged.last_key is not None
+    assert merged.last_key < left[0][0]
     store.close()
 
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingest.compactor import Chore, Compactor, CompactorLimits
-from ingest.domain.compacting import Merged, PendingDeltas, Slice
+from ingest.domain.compacting import LAST_KEY, Merged, PendingDeltas, Slice
 from ingest.errors import DataError, OperatorError, TransientError
 from tests.support.fakes import FakeClock
 
@@ -23,6 +23,8 @@ class FakeDeltas:
     asked: list[Slice] = field(default_factory=list)
     vacuumed: list[str] = field(default_factory=list)
     waiting: list[PendingDeltas] = field(default_factory=list)
+    clock: FakeClock | None = None
+    takes_s: float = 0.0
     closed: bool = False
 
     def registers(self) -> list[str]:
@@ -30,6 +32,8 @@ class FakeDeltas:
 
     def merge(self, wanted: Slice) -> Merged:
         self.asked.append(wanted)
+        if self.clock is not None:
+            self.clock.time += self.takes_s
         if self.failures:
             raise self.failures.pop(0)
         table = self.tables[wanted.register]
@@ -37,7 +41,7 @@ class FakeDeltas:
         if not found:
             return Merged(0, None)
         if self.bad.intersection(found):
-            return Merged(0, found[-1] + 1, "out of range")
+            return Merged(0, found[-1], "out of range")
         self.tables[wanted.register] = [key for key in table if key not in found]
         return Merged(len(found), found[-1])
 
@@ -67,6 +71,27 @@ def test_everything_is_folded_in_slices() -> None:
     assert deltas.tables == {"a": [], "b": []}
     assert (made.tally.deltas, max(s.most for s in deltas.asked), deltas.closed) == (101, 8, True)
     assert {"a", "b"} == set(deltas.vacuumed)
+
+
+def test_it_rests_after_each_slice_but_not_when_it_drains() -> None:
+    """For as long as the slice took, so that batches have their turn; `--once` does not keep anybody waiting."""
+    clock = FakeClock()
+    deltas = FakeDeltas({"a": list(range(1, 25))}, clock=clock, takes_s=0.04)
+    made = Compactor(deltas, [], clock, LIMITS)
+    clock.alarms = [*[lambda: None] * 3, made.stop]
+    made.run()
+    assert (deltas.tables, clock.slept) == ({"a": []}, [pytest.approx(0.04)] * 3)
+    deltas.tables = {"a": list(range(1, 25))}
+    Compactor(deltas, [], clock, LIMITS).drain()
+    assert (deltas.tables, len(clock.slept)) == ({"a": []}, 3)
+
+
+def test_the_last_cell_of_all_ends_a_walk() -> None:
+    """There is none behind it, even where it cannot be added up."""
+    assert Merged(3, LAST_KEY).next_key == LAST_KEY
+    assert Merged(0, LAST_KEY, "out of range").next_key is None
+    assert Merged(0, 7, "out of range").next_key == 8
+    assert Merged(0, None).next_key is None
 
 
 @pytest.mark.scenario("C8")
