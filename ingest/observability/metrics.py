@@ -240,7 +240,7 @@ COMPACTOR: Final[tuple[Metric[Tally], ...]] = (
     Metric(
         "tallystream_compactor_problems_total",
         Kind.COUNTER,
-        "Times that a delta was left because it cannot be added up.",
+        "Times that a cell's deltas were left because they cannot be added up.",
         lambda m: _one(m.work.problems),
     ),
     Metric(

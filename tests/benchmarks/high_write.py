@@ -86,8 +86,10 @@ def folding(database: Database, stop: threading.Event) -> Callable[[], None]:
         key = FIRST_KEY
         while not stop.is_set():
             merged = store.merge(Slice("hot", SLICE, 1000, key))
-            key = FIRST_KEY if merged.next_key is None else merged.next_key
-            if merged.next_key is None:
+            if merged.next_key is not None:
+                key = merged.next_key
+            else:
+                key = FIRST_KEY
                 store.vacuum("hot")
                 stop.wait(1)
         store.close()
