@@ -57,6 +57,7 @@ _REPOST: Final = EventType.REPOST
 _UNPOST: Final = EventType.UNPOST
 
 _MAX_KNOWN_PERIODS: Final = 4096
+_PLAIN_TIME: Final = len("2026-04-18T10:00:00+00:00")
 _MAX_ZEROS: Final = 30  # with more of them the text may be longer than a number is allowed to be
 _KEYS_OF_EVERY_EVENT: Final = 4  # id, type, register, recorder
 
@@ -184,7 +185,7 @@ class _RegisterReader:
             if len(self._known_periods) >= _MAX_KNOWN_PERIODS:
                 self._known_periods.clear()
             period = self._periods.read(written)
-            known = self._known_periods[written] = period, period.isoformat()
+            known = self._known_periods[written] = period, _in_line(written, period)
         return known
 
     def _fields(self, row: _Row) -> list[object]:
@@ -207,6 +208,13 @@ class _RegisterReader:
             periods.add(period)
             finished.append(f"{fields}\t{ending}")
         return Movements("\n".join(finished), len(finished), tuple(sorted(periods)))
+
+
+def _in_line(written: str, period: datetime) -> str:
+    """How a period stands in a line; most are written so, or with a Z, and `isoformat` takes as long as reading one."""
+    plain = written.replace("Z", "+00:00")
+    is_plain = len(plain) == _PLAIN_TIME and plain[10] == "T" and plain.endswith("+00:00")
+    return plain if is_plain else period.isoformat()
 
 
 def _has_its_movements(event: _PlainEvent) -> bool:

@@ -24,6 +24,7 @@ from ingest.domain.plans import Outcome, Plan, plan_batch, refuse
 from ingest.domain.positions import Claim, LogBounds, PartitionKey, TopicPartition
 from ingest.domain.streaks import cut_batch, follow_streaks
 from ingest.errors import DataError, FencedError, OperatorError, RegistryChangedError, TooLargeError, TransientError
+from ingest.postgres.arrays import number_array, time_array
 from ingest.postgres.connections import CHECK_VIOLATION, Connection, Database, translated_errors
 from ingest.postgres.hanging import end_hung_sessions
 from ingest.postgres.identity import Identity
@@ -44,8 +45,8 @@ class BatchStore:
     consumer_group: str
     worker: str
     most_in_a_row: int = 0
-    # The statement that keeps declarations as they are; whoever has seen to that already names another.
-    registry_lock: str = "hold_registry"
+    # Whether a batch keeps declarations as they are, or somebody has seen to that already.
+    holds_registry: bool = True
     _connection: Connection | None = None
     _partitions: Partitions = field(default_factory=Partitions)
     _identity: Identity = field(default_factory=Identity)
@@ -144,31 +145,26 @@ class BatchStore:
         spans = batch.spans
         if not spans:
             raise FencedError("its partitions were stopped before it began")
-        positions = {
-            "position_ids": [span.claim.position_id for span in spans],
-            "expected": [span.claim.next_offset for span in spans],
-            "epochs": [span.claim.epoch for span in spans],
-            "next_offsets": [span.next_offset for span in spans],
-            "last_event_at": [event_time(span.last_timestamp_ms) for span in spans],
-            "attempts": [span.claim.attempts for span in spans],
+        parameters = {
+            "hold_registry": self.holds_registry,
+            "position_ids": number_array([span.claim.position_id for span in spans]),
+            "expected": number_array([span.claim.next_offset for span in spans]),
+            "epochs": number_array([span.claim.epoch for span in spans]),
+            "next_offsets": number_array([span.next_offset for span in spans]),
+            "last_event_at": time_array([event_time(span.last_timestamp_ms) for span in spans]),
+            "attempts": number_array([span.claim.attempts for span in spans]),
         }
         with connection.pipeline():
             connection.execute(database.compose("limit_waiting"), database.limits)
-            connection.execute(database.compose(self.registry_lock))
-            version = connection.execute(database.compose("read_registry_version"))
-            locked = connection.execute(database.compose("lock_advancing"), positions)
-            advanced = connection.execute(database.compose("advance_positions"), positions)
-            number = connection.execute(database.compose("next_batch_id"))
-        row = version.fetchone()
-        if row is None or row[0] != registry.version or row[0] != batch.registry_version:
+            begun = connection.execute(database.compose("begin_batch"), parameters)
+        ((batch_id, version, advanced, in_a_row),) = cast("list[tuple[int, int, int, list[int]]]", begun.fetchall())
+        if version != registry.version or version != batch.registry_version:
             message = "a register was changed after this batch was decoded"
             raise RegistryChangedError(message)
-        if advanced.rowcount != len(spans):
-            message = f"{len(spans) - advanced.rowcount} of {len(spans)} partitions have another owner or position now"
+        if advanced != len(spans):
+            message = f"{len(spans) - advanced} of {len(spans)} partitions have another owner or position now"
             raise FencedError(message)
-        in_a_row = dict(cast("list[tuple[int, int]]", locked.fetchall()))
-        ((batch_id,),) = cast("list[tuple[int]]", number.fetchall())
-        return batch_id, {span.claim.topic_partition: in_a_row[span.claim.position_id] for span in spans}
+        return batch_id, {span.claim.topic_partition: before for span, before in zip(spans, in_a_row, strict=True)}
 
     def _writer(self, connection: Connection, batch: Batch, registry: Registry) -> Writer:
         position_ids: dict[PartitionKey, int] = {
@@ -177,23 +173,22 @@ class BatchStore:
         return Writer(connection, self.database, registry.registers, position_ids)
 
     def _write_batch(self, connection: Connection, batch: Batch, plan: Plan, batch_id: int) -> None:
-        with connection.pipeline():
-            for span in batch.spans:
-                outcomes = plan.outcomes.get(span.claim.topic_partition, Counter())
-                parameters = {
-                    "batch_id": batch_id,
-                    "position_id": span.claim.position_id,
-                    "first_offset": span.claim.next_offset,
-                    "next_offset": span.next_offset,
-                    "events": outcomes.total(),
-                    "applied": outcomes[Outcome.APPLIED],
-                    "duplicates": outcomes[Outcome.DUPLICATE],
-                    "stale": outcomes[Outcome.STALE],
-                    "dead_letters": outcomes[Outcome.DEAD_LETTER],
-                    "movements": plan.movements.get(span.claim.topic_partition, 0),
-                    "worker": self.worker,
-                }
-                connection.execute(self.database.compose("insert_batch"), parameters)
+        spans = batch.spans
+        outcomes = [plan.outcomes.get(span.claim.topic_partition, Counter()) for span in spans]
+        parameters = {
+            "batch_id": batch_id,
+            "position_ids": number_array([span.claim.position_id for span in spans]),
+            "first_offsets": number_array([span.claim.next_offset for span in spans]),
+            "next_offsets": number_array([span.next_offset for span in spans]),
+            "events": number_array([counts.total() for counts in outcomes]),
+            "applied": number_array([counts[Outcome.APPLIED] for counts in outcomes]),
+            "duplicates": number_array([counts[Outcome.DUPLICATE] for counts in outcomes]),
+            "stale": number_array([counts[Outcome.STALE] for counts in outcomes]),
+            "dead_letters": number_array([counts[Outcome.DEAD_LETTER] for counts in outcomes]),
+            "movements": number_array([plan.movements.get(span.claim.topic_partition, 0) for span in spans]),
+            "worker": self.worker,
+        }
+        connection.execute(self.database.compose("insert_batch"), parameters)
 
     def _apply_without_offenders(self, batch: Batch, registry: Registry) -> Applied:
         """Refuse each event with which the batch fails and without which everything before it passes.

@@ -149,7 +149,7 @@ class RebuildStore:
         """Apply a batch to the shadow."""
         batches = self._applying()
         # Under the hold, the lock that batches wait for is this rebuild's own.
-        batches.registry_lock = "read_registry_version" if self._held else "hold_registry"
+        batches.holds_registry = self._held is None
         return batches.apply(batch, registry)
 
     def carry(self, *, drop: bool) -> Carried:

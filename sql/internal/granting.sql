@@ -17,6 +17,7 @@ BEGIN
         GRANT EXECUTE ON FUNCTION
             _lock_key(text), _ensure_partitions_at(text, timestamptz[]), _announce_partitions(text), _see_partitions(text), _partition_bounds(text),
             _merge_slice(text, interval, integer, bigint), _pending_deltas(),
+            _begin_batch(boolean, integer[], bigint[], bigint[], bigint[], timestamptz[], integer[]),
             _move_position(text, text, integer, bigint, text, bigint, bigint, boolean, boolean, text, text),
             _resume_position(text, text, integer, text, text),
             _waiting_for_cells(), _switch_to_high_write(text),

