@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from ingest.kafka.options import producer_config
 from tests.benchmarks.loads import NAME
 from tests.support.kafka import Broker, create_topic, running_broker
+from tests.support.local_kafka import MEASURED_FLAGS
 from tests.support.local_postgres import LocalPostgres, embedded_version
 from tests.support.postgres import Database, Databases, migrate
 from tests.support.program import run_tallystream
@@ -109,7 +110,7 @@ def open_stage(factor: float, rounds: int, settings: Mapping[str, str]) -> Itera
         databases = Databases(server.dsn)
         template = databases.create()
         migrate(template.dsn)
-        broker = stack.enter_context(running_broker())
+        broker = stack.enter_context(running_broker(MEASURED_FLAGS))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ts-bench-")))
         yield Stage(server.dsn, databases, template, broker, folder, factor, rounds, settings)
 

@@ -14,7 +14,7 @@ with that reason; under CI they fail.
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -167,9 +167,9 @@ def create_topic(admin: AdminClient, partitions: int = 1, config: Mapping[str, s
 
 
 @contextlib.contextmanager
-def running_broker() -> Iterator[ControlledBroker]:
-    """A broker of one's own, for as long as the context lasts."""
-    broker = _choose()
+def running_broker(flags: Sequence[str] = local_kafka.BROKER_FLAGS) -> Iterator[ControlledBroker]:
+    """A broker of one's own, for as long as the context lasts; in a container the image has its own flags for Java."""
+    broker = _choose(flags)
     try:
         broker.start()
         yield broker
@@ -177,12 +177,12 @@ def running_broker() -> Iterator[ControlledBroker]:
         broker.close()
 
 
-def _choose() -> LocalKafka | DockerKafka:
+def _choose(flags: Sequence[str]) -> LocalKafka | DockerKafka:
     if docker_answers():
         return DockerKafka()
     if lack := local_kafka.missing():
         skip_for(f"no real Kafka broker: {ADDRESS_VARIABLE} is not set, Docker does not answer, and {lack}")
-    return LocalKafka()
+    return LocalKafka(flags=flags)
 
 
 def _wake_coordinators(broker: Broker) -> None:

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,6 +34,11 @@ FORMAT_TIMEOUT_S = 120
 STORAGE_TOOL = "kafka.tools.StorageTool"
 FORMAT_FLAGS = ("-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 BROKER_FLAGS = ("-Xms128m", "-Xmx256m", *FORMAT_FLAGS, "-Dlog4j2.level=WARN")
+# As Kafka's own script starts it: for what is measured. Tests would wait for its compilers.
+MEASURED_FLAGS = (
+    *("-Xms1g", "-Xmx1g", "-Xshare:auto", "-Dlog4j2.level=WARN", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
+    *("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15"),
+)
 
 # The broker's session is short, for after a kill -9 the controller waits for its end: 12 s with the defaults, 6 s so.
 # A shorter one would end on a busy machine while the broker lives.
@@ -97,6 +102,7 @@ class LocalKafka:
         port: int | None = None,
         advertised_port: int | None = None,
         member: Membership | None = None,
+        flags: Sequence[str] = BROKER_FLAGS,
     ) -> None:
         """A port that was chosen before, and the one that clients are told: a way to the broker through something."""
         self.folder = Path(tempfile.mkdtemp(prefix="ts-kafka-"))
@@ -111,6 +117,7 @@ class LocalKafka:
             data=self._data,
         )
         self._member = member
+        self._flags = flags
         if member is not None:
             alone = next(line for line in properties.splitlines() if line.startswith("controller.quorum.bootstrap"))
             properties = properties.replace(f"{alone}\n", "") + REPLICATED.format(
@@ -142,7 +149,7 @@ class LocalKafka:
         if not (self._data / "meta.properties").exists():
             self._format(*_archive_flags())
         self._server = Server(
-            ["java", *BROKER_FLAGS, *_archive_flags(), "-cp", _class_path(), "kafka.Kafka", self._properties],
+            ["java", *self._flags, *_archive_flags(), "-cp", _class_path(), "kafka.Kafka", self._properties],
             self.folder / "log",
         )
         return self._server
