@@ -36,8 +36,16 @@ FORMAT_FLAGS = ("-Xshare:auto", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 BROKER_FLAGS = ("-Xms128m", "-Xmx256m", *FORMAT_FLAGS, "-Dlog4j2.level=WARN")
 # As Kafka's own script starts it: for what is measured. Tests would wait for its compilers.
 MEASURED_FLAGS = (
-    *("-Xms1g", "-Xmx1g", "-Xshare:auto", "-Dlog4j2.level=WARN", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"),
-    *("-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-XX:MaxInlineLevel=15"),
+    "-Xms1g",
+    "-Xmx1g",
+    "-Xshare:auto",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:MaxInlineLevel=15",
+    "-Dlog4j2.level=WARN",
 )
 
 # The broker's session is short, for after a kill -9 the controller waits for its end: 12 s with the defaults, 6 s so.

@@ -293,6 +293,7 @@ def test_same_content_same_digest() -> None:
     spellings = [
         event(),
         event(id="e-2", period="2026-04-18T12:00:00+02:00"),
+        *(event(period=f"2026-04-18{at}") for at in ("T10:00:00+00:00", "T10:00:00.0Z", "t10:00:00Z", "T10:00:00z")),
         movement(quantity=100, amount="5e3", period="2026-04-18T10:00:00.000Z"),
     ]
     digests = {accepted(decoder().decode(record(each))).content_digest for each in spellings}
