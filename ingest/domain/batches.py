@@ -78,11 +78,11 @@ class BatchLimits:
     and doubled again with every fifty batches.
     """
 
-    max_movements: int = 1_000
-    max_events: int = 250
+    max_movements: int = 5_000
+    max_events: int = 1_250
     max_bytes: int = 16 * 1024 * 1024
     max_age_ms: int = 20
-    growth: int = 100
+    growth: int = 20
 
 
 @dataclass(slots=True)

@@ -125,13 +125,13 @@ class Settings(BaseModel):
         " workers share them: each has what its share of the partitions comes to, and one at least.",
     )
     batch_max_movements: int = Field(
-        default=1_000,
+        default=5_000,
         ge=1,
         le=1_000_000,
         description="Movements after which a batch is applied, beside that of another lane.",
     )
     batch_max_events: int = Field(
-        default=250,
+        default=1_250,
         ge=1,
         le=1_000_000,
         description="Events after which a batch is applied, beside that of another lane.",
@@ -140,7 +140,7 @@ class Settings(BaseModel):
         default=16 * MIB, ge=KIB, le=1024 * MIB, description="Bytes of events after which a batch is applied."
     )
     batch_growth: int = Field(
-        default=100,
+        default=20,
         ge=1,
         le=1000,
         description="How many times these movements and events a batch may have when the one before it is still being"

@@ -21,7 +21,7 @@ from ingest.wiring import commands, parts
 
 _POLL_S = 0.1
 # Nobody waits for a single event here: larger portions cost less.
-_BATCHES_AT_ONCE = 10
+_BATCHES_AT_ONCE = 2
 
 
 def build_rebuilder(
