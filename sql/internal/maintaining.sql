@@ -86,8 +86,10 @@ $$;
 COMMENT ON FUNCTION _is_keyed(_registers) IS 'The condition that a row t of a derived table stands under the key of its cell.';
 
 CREATE OR REPLACE FUNCTION _differing_rows(p_query text, p_register text, p_dim_hash bigint) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    register _registers := _register(p_register);
 BEGIN
-    RETURN QUERY EXECUTE replace(p_query, '{days}', _day_sums(_register(p_register), p_dim_hash));
+    RETURN QUERY EXECUTE replace(p_query, '{days}', _day_sums(register, p_dim_hash, register.dimensions));
 END
 $$;
 COMMENT ON FUNCTION _differing_rows(text, text, bigint) IS
@@ -140,24 +142,26 @@ $$;
 COMMENT ON FUNCTION _correction(_registers, text, bigint) IS
 'The statement that makes one derived table what the movements say: balance, day, month or year.';
 
-CREATE OR REPLACE FUNCTION _day_sums(p_register _registers, p_dim_hash bigint) RETURNS text LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION _day_sums(p_register _registers, p_dim_hash bigint, p_dimensions jsonb) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format(
-        'SELECT m.dim_hash, (m.period AT TIME ZONE %1$L)::date AS day, %2$s, %3$s FROM (%4$s) AS m WHERE %5$s GROUP BY m.dim_hash, day, %2$s '
-        'UNION ALL SELECT m.dim_hash, m.period, %2$s, %6$s FROM %7$I AS m WHERE %5$s',
-        p_register.time_zone, _column_list(p_register.dimensions, 'm.{c}'),
-        _column_list(p_register.resources, 'sum(m.{c}{exact})::{sum} AS {c}'), _all_movements(p_register),
-        CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END,
+        'SELECT m.dim_hash, (m.period AT TIME ZONE %1$L)::date AS day%2$s, %3$s FROM (%4$s) AS m WHERE %5$s GROUP BY m.dim_hash, day%2$s '
+        'UNION ALL SELECT m.dim_hash, m.period%2$s, %6$s FROM %7$I AS m WHERE %5$s',
+        p_register.time_zone, d.listed,
+        _column_list(p_register.resources, 'sum(m.{c}{exact})::{sum} AS {c}'), _all_movements(p_register), d.condition,
         _column_list(p_register.resources, 'm.{c}'), p_register.name || '_opening'
     ) || CASE WHEN _has_deltas(p_register) THEN format(
-        ' UNION ALL SELECT m.dim_hash, m.day, %s, %s FROM %I AS m WHERE %s',
-        _column_list(p_register.dimensions, 'm.{c}'), _column_list(p_register.resources, '-m.{c}'),
-        p_register.name || '_balance_cache_delta',
-        CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END
+        ' UNION ALL SELECT m.dim_hash, m.day%s, %s FROM %I AS m WHERE %s',
+        d.listed, _column_list(p_register.resources, '-m.{c}'), p_register.name || '_balance_cache_delta', d.condition
     ) ELSE '' END
+    FROM (
+        SELECT
+            coalesce(_column_list(p_dimensions, ', m.{c}', ''), '') AS listed,
+            CASE WHEN p_dim_hash IS NULL THEN 'true' ELSE format('m.dim_hash = %s', p_dim_hash) END AS condition
+    ) AS d
 $$;
-COMMENT ON FUNCTION _day_sums(_registers, bigint) IS
-'The sums per cell and day of all movements, those in detached partitions included, less the deltas that are still pending: '
-'what every derived table must agree with. While deltas are folded, both sides of that change alike.';
+COMMENT ON FUNCTION _day_sums(_registers, bigint, jsonb) IS
+'The sums per cell and day, with these dimensions, of all movements, those in detached partitions included, less the deltas that are '
+'still pending: what every derived table must agree with. While deltas are folded, both sides of that change alike.';
 
 CREATE OR REPLACE FUNCTION _opening_statement(p_register _registers, p_partition text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT format(
